@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "dm.h"
+
+#define DM_CONTROL "/dev/mapper/control"
+
+/* One ioctl's buffer: the header, and what goes in or comes out after it. */
+struct dm_buf {
+	struct dm_ioctl io;
+	char data[4096];
+};
+
+static void dm_prepare(struct dm_buf *buf, const struct dm_dev *dev)
+{
+	memset(buf, 0, sizeof(*buf));
+	buf->io.version[0] = DM_VERSION_MAJOR;
+	buf->io.data_size = sizeof(*buf);
+	buf->io.data_start = offsetof(struct dm_buf, data);
+	snprintf(buf->io.name, sizeof(buf->io.name), "%s", dev->name);
+}
+
+static int dm_do(struct dm_buf *buf, unsigned long cmd)
+{
+	int fd, ret;
+
+	fd = open(DM_CONTROL, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	ret = ioctl(fd, cmd, buf) < 0 ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
+static int dm_simple(const struct dm_dev *dev, unsigned long cmd, uint32_t flags)
+{
+	struct dm_buf buf;
+
+	dm_prepare(&buf, dev);
+	buf.io.flags = flags;
+	return dm_do(&buf, cmd);
+}
+
+const char *dm_missing(void)
+{
+	if (!path_exists(DM_CONTROL))
+		run("modprobe -q dm_mod");
+	return path_exists(DM_CONTROL) ? disk_missing() : "no device mapper";
+}
+
+int dm_create(struct dm_dev *dev, const char *suffix)
+{
+	struct dm_buf buf;
+	int ret;
+
+	snprintf(dev->name, sizeof(dev->name), "lc%d_%s", getpid(), suffix);
+	dm_prepare(&buf, dev);
+	ret = dm_do(&buf, DM_DEV_CREATE);
+	if (ret) {
+		dev->name[0] = '\0';
+		return ret;
+	}
+	dev->major = major(buf.io.dev);
+	dev->minor = minor(buf.io.dev);
+	return 0;
+}
+
+int dm_load(const struct dm_dev *dev, const struct dm_row *rows, int nr)
+{
+	struct dm_buf buf;
+	size_t at = 0;
+	int i;
+
+	dm_prepare(&buf, dev);
+	buf.io.target_count = nr;
+	for (i = 0; i < nr; i++) {
+		struct dm_target_spec *spec = (void *)(buf.data + at);
+		char *params = (char *)(spec + 1);
+		size_t len = strlen(rows[i].params) + 1;
+
+		spec->sector_start = rows[i].start;
+		spec->length = rows[i].len;
+		snprintf(spec->target_type, sizeof(spec->target_type), "%s",
+			 rows[i].type);
+		memcpy(params, rows[i].params, len);
+		spec->next = (sizeof(*spec) + len + 7) & ~7;
+		at += spec->next;
+	}
+	return dm_do(&buf, DM_TABLE_LOAD);
+}
+
+int dm_suspend(const struct dm_dev *dev)
+{
+	return dm_simple(dev, DM_DEV_SUSPEND, DM_SUSPEND_FLAG);
+}
+
+int dm_resume(const struct dm_dev *dev)
+{
+	return dm_simple(dev, DM_DEV_SUSPEND, 0);
+}
+
+int dm_clear(const struct dm_dev *dev)
+{
+	return dm_simple(dev, DM_TABLE_CLEAR, 0);
+}
+
+int dm_remove(const struct dm_dev *dev)
+{
+	return dm_simple(dev, DM_DEV_REMOVE, 0);
+}
+
+int dm_remove_deferred(const struct dm_dev *dev)
+{
+	return dm_simple(dev, DM_DEV_REMOVE, DM_DEFERRED_REMOVE);
+}
+
+int dm_table(const struct dm_dev *dev, bool inactive, char *out, size_t len)
+{
+	struct dm_target_spec *spec;
+	struct dm_buf buf;
+	int ret;
+
+	dm_prepare(&buf, dev);
+	buf.io.flags = DM_STATUS_TABLE_FLAG |
+		       (inactive ? DM_QUERY_INACTIVE_TABLE_FLAG : 0);
+	ret = dm_do(&buf, DM_TABLE_STATUS);
+	if (ret)
+		return ret;
+	out[0] = '\0';
+	spec = (void *)((char *)&buf + buf.io.data_start);
+	if (buf.io.target_count)
+		snprintf(out, len, "%s %s", spec->target_type, (char *)(spec + 1));
+	return 0;
+}
+
+int dm_info(const struct dm_dev *dev, uint32_t *flags, int *open_count)
+{
+	struct dm_buf buf;
+	int ret;
+
+	dm_prepare(&buf, dev);
+	ret = dm_do(&buf, DM_DEV_STATUS);
+	if (ret)
+		return ret;
+	if (flags)
+		*flags = buf.io.flags;
+	if (open_count)
+		*open_count = buf.io.open_count;
+	return 0;
+}
+
+int dm_open(const struct dm_dev *dev, int flags)
+{
+	char node[96];
+	int fd;
+
+	snprintf(node, sizeof(node), "/dev/.%s", dev->name);
+	if (mknod(node, S_IFBLK | 0600, makedev(dev->major, dev->minor)))
+		return -errno;
+	fd = open(node, flags | O_CLOEXEC);
+	if (fd < 0)
+		fd = -errno;
+	unlink(node);
+	return fd;
+}
+
+const char *dm_left(const struct dm_dev *dev)
+{
+	static char left[64];
+
+	snprintf(left, sizeof(left), "%s%s%s",
+		 path_exists("/dev/dm-%u", dev->minor) ? "node " : "",
+		 path_exists("/sys/block/dm-%u", dev->minor) ? "sysfs " : "",
+		 path_exists("/sys/dev/block/%u:%u", dev->major, dev->minor) ?
+			"number " : "");
+	return left;
+}
+
+const char *dm_left_in_the_end(const struct dm_dev *dev)
+{
+	uint64_t end = now_ms() + DEADLINE_MS;
+
+	while (*dm_left(dev) && now_ms() < end)
+		usleep(2000);
+	return dm_left(dev);
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Mapped devices, by the ioctls of /dev/mapper/control. See lifecycle.h. */
+#ifndef LIFECYCLE_DM_H
+#define LIFECYCLE_DM_H
+
+#include <linux/dm-ioctl.h>
+
+#include "lifecycle.h"
+
+struct dm_dev {
+	char name[64];
+	unsigned int major, minor;
+};
+
+struct dm_row {
+	uint64_t start, len;
+	const char *type;
+	char params[128];
+};
+
+/* Why tests of mapped devices cannot run here, or NULL. */
+const char *dm_missing(void);
+
+int dm_create(struct dm_dev *dev, const char *suffix);
+int dm_load(const struct dm_dev *dev, const struct dm_row *rows, int nr);
+int dm_suspend(const struct dm_dev *dev);
+int dm_resume(const struct dm_dev *dev);
+int dm_clear(const struct dm_dev *dev);
+int dm_remove(const struct dm_dev *dev);
+
+/* Remove at the last close. */
+int dm_remove_deferred(const struct dm_dev *dev);
+
+/* The live or (@inactive) the inactive table's first row, as "type params". */
+int dm_table(const struct dm_dev *dev, bool inactive, char *buf, size_t len);
+
+/* Flags as of DM_DEV_STATUS, and how often the device is open. */
+int dm_info(const struct dm_dev *dev, uint32_t *flags, int *open_count);
+
+/* Open the device, through a node that exists only meanwhile. */
+int dm_open(const struct dm_dev *dev, int flags);
+
+/* Like md_left(): "node", "sysfs", "number". */
+const char *dm_left(const struct dm_dev *dev);
+const char *dm_left_in_the_end(const struct dm_dev *dev);
+
+#endif /* LIFECYCLE_DM_H */

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "lifecycle.h"
+
+static int go_real_time(int cpu, int prio)
+{
+	struct sched_param param = { .sched_priority = prio };
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set) ||
+	    sched_setscheduler(0, SCHED_FIFO, &param))
+		return -errno;
+	return 0;
+}
+
+int hog_start(struct hog *hog)
+{
+	int cpu, ret, mine;
+	atomic_int *running;
+	uint64_t end;
+
+	hog->nr = 0;
+	running = mmap(NULL, sizeof(*running), PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (running == MAP_FAILED)
+		return -errno;
+	sched_getaffinity(0, sizeof(hog->cpus), &hog->cpus);
+	mine = sched_getcpu();
+
+	for (cpu = 0; cpu < CPU_SETSIZE && hog->nr < HOG_MAX; cpu++) {
+		if (cpu == mine || !CPU_ISSET(cpu, &hog->cpus))
+			continue;
+		hog->pids[hog->nr] = fork();
+		if (hog->pids[hog->nr] < 0)
+			break;
+		if (!hog->pids[hog->nr]) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			if (go_real_time(cpu, 1))
+				_exit(1);
+			atomic_fetch_add(running, 1);
+			for (;;)
+				;
+		}
+		hog->nr++;
+	}
+
+	/* From here on nothing else runs on this CPU unless we sleep. */
+	ret = go_real_time(mine, 2);
+	for (end = now_ms() + DEADLINE_MS; !ret && atomic_load(running) < hog->nr;)
+		if (now_ms() > end)
+			ret = -ETIMEDOUT;
+	munmap(running, sizeof(*running));
+	if (ret)
+		hog_stop(hog);
+	return ret;
+}
+
+void hog_stop(struct hog *hog)
+{
+	struct sched_param param = {};
+
+	if (!hog->nr)
+		return;
+	while (hog->nr > 0) {
+		hog->nr--;
+		kill(hog->pids[hog->nr], SIGKILL);
+		waitpid(hog->pids[hog->nr], NULL, 0);
+	}
+	sched_setscheduler(0, SCHED_OTHER, &param);
+	sched_setaffinity(0, sizeof(hog->cpus), &hog->cpus);
+}

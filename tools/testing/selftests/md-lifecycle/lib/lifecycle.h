@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the tests of the life of md and dm devices share: making disks and md
+ * arrays, and looking at what there is and what is gone. Mapped devices are in
+ * dm.h, counts of what the kernel does in trace.h.
+ *
+ * Unless said otherwise a function returns 0 (or a file descriptor) on success
+ * and a negative errno on failure, so that a test can assert which one. Nothing
+ * here retries, and nothing waits unless its name says so.
+ */
+#ifndef LIFECYCLE_H
+#define LIFECYCLE_H
+
+#include <sched.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/ioctl.h>
+#include <sys/types.h>
+
+#include <linux/major.h>
+#include <linux/types.h>
+#include <linux/raid/md_u.h>
+#include <linux/raid/md_p.h>
+
+#include "kselftest.h"
+
+/* For waits on what the kernel does in its own time; never a measure. */
+#define DEADLINE_MS	5000
+
+/* --- util.c: files, commands, kernel messages --- */
+
+bool __printf(1, 2) path_exists(const char *fmt, ...);
+
+/* Read a file of one value into @buf, without its newline. */
+int __printf(3, 4) file_read(char *buf, size_t len, const char *fmt, ...);
+
+/* Write @val to a file, in one write. */
+int __printf(2, 3) file_write(const char *val, const char *fmt, ...);
+
+/* Run a shell command, output to the log; its exit status, or -errno. */
+int __printf(1, 2) run(const char *fmt, ...);
+
+bool have_command(const char *name);
+
+/*
+ * Keep udevd, if there is one, out of a test that is about something else: wait
+ * until it has nothing to do and nothing open; and let it begin nothing new.
+ */
+void udev_settle(void);
+void udev_pause(void);
+void udev_resume(void);
+
+uint64_t now_ms(void);
+
+/* Unreclaimable slab in bytes. */
+long long slab_bytes(void);
+
+/* A reader of kernel messages that are logged from now on. */
+int kmsg_open(void);
+
+/* How many of the messages since the last call have @text in them. */
+int kmsg_count(int fd, const char *text);
+
+/* --- disk.c: disks of our own, made by null_blk --- */
+
+struct disk {
+	char name[32];
+	char path[64];
+	unsigned int major, minor;
+};
+
+/* Why there can be none here, or NULL. */
+const char *disk_missing(void);
+
+/* Make a disk of @mib MiB; with @data one that keeps what is written. */
+int disk_create(struct disk *disk, unsigned int mib, bool data);
+
+/* Remove it. Does nothing for a disk that was never made. */
+void disk_destroy(struct disk *disk);
+
+/* --- md.c --- */
+
+struct md_dev {
+	char name[32];		/* as in /sys/block */
+	unsigned int minor;
+	char node[64];		/* made by mknod: devtmpfs and udev leave it */
+};
+
+#define MD_PARAM "/sys/module/md_mod/parameters/"
+
+/*
+ * Why tests of md that need its module parameter @param cannot run here: no
+ * root, no md, no such parameter, no disks; or NULL.
+ */
+const char *md_missing(const char *param);
+
+/* Pick a number that no array has (mdN, made by opening the node). */
+int md_pick(struct md_dev *md);
+
+/* The same, for a name: made by md_new_array() only. */
+int md_pick_name(struct md_dev *md);
+
+/* Create the device by its name; for md_NAME its node is made here. */
+int md_new_array(struct md_dev *md);
+
+/* Open the node made by mknod. */
+int md_open(const struct md_dev *md, int flags);
+
+int md_ioctl(int fd, unsigned long cmd, void *arg);
+
+/* SET_ARRAY_INFO and ADD_NEW_DISK for a raid1 without superblocks. */
+int md_configure(int fd, const struct disk *disks, int nr);
+
+/* md_configure() and RUN_ARRAY. */
+int md_build(int fd, const struct disk *disks, int nr);
+
+int md_stop(int fd);
+
+/* The same, again while somebody else (udev) has the array open: EBUSY. */
+int md_stop_when_unused(int fd);
+
+/* Close an array that udev has done with, and forget the descriptor. */
+void md_close(int *fd);
+
+/* An ioctl that an array without that member refuses, but that ends a hold. */
+int md_touch(int fd);
+
+/* Write to a file in the array's md directory. */
+int md_attr_write(const struct md_dev *md, const char *attr, const char *val);
+
+/*
+ * What there still is of an array, right now: a list of "node", "sysfs",
+ * "number" (in /sys/dev/block) and "mdstat", empty if it is gone. The string is
+ * good until the next call.
+ */
+const char *md_left(const struct md_dev *md);
+
+/* The same, but look again until nothing is left or DEADLINE_MS have passed. */
+const char *md_left_in_the_end(const struct md_dev *md);
+
+/* A number that no other block device of this boot has or had. */
+long long md_diskseq(const struct md_dev *md);
+
+/* End whatever is left of an array, without a word. Removes the node. */
+void md_cleanup(struct md_dev *md);
+
+/* Set a module parameter; keep the old value in @old if that is not NULL. */
+int md_param_set(const char *param, const char *val, char *old, size_t len);
+
+/* --- uevent.c: what the kernel tells about devices --- */
+
+int uevent_open(void);
+
+/*
+ * How many events of @action the device @name had since the last call. All that
+ * happened before the call has been seen when it returns: a marker event, made
+ * through @disk, is waited for.
+ */
+int uevent_count(int fd, const struct disk *disk, const char *name,
+		 const char *action);
+
+/* --- observer.c: what udev, blkid and mdadm --monitor do to a node --- */
+
+struct observer {
+	pid_t pid;
+	struct observer_counts {
+		unsigned int rounds;	/* opened, asked, closed */
+		unsigned int refused;	/* ENODEV or ENXIO from open */
+	} *counts;
+};
+
+/* Keep opening @path and asking for the array; in a process of its own. */
+int observer_start(struct observer *obs, const char *path);
+
+/* Wait until it has opened the path, asked and closed once from now on. */
+int observer_wait(struct observer *obs);
+
+/* How many of its opens found a device that is there, and yet is not. */
+unsigned int observer_refused(const struct observer *obs);
+void observer_stop(struct observer *obs);
+
+/* --- hog.c: keep the kernel's workers from running --- */
+
+#define HOG_MAX	64
+
+struct hog {
+	pid_t pids[HOG_MAX];
+	int nr;
+	cpu_set_t cpus;
+};
+
+/*
+ * Take all CPUs with real-time tasks, this one with the caller: what the kernel
+ * leaves to a workqueue is not done before hog_stop(), or until the caller
+ * sleeps. For the time of a few system calls: after about a second the
+ * scheduler's throttling lets others run.
+ */
+int hog_start(struct hog *hog);
+void hog_stop(struct hog *hog);
+
+#endif /* LIFECYCLE_H */

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "lifecycle.h"
+
+/* On a devtmpfs, as other file systems may be mounted nodev. */
+#define MD_NODES "/dev/.md-lifecycle"
+
+const char *md_missing(const char *param)
+{
+	if (!path_exists(MD_PARAM "%s", param))
+		run("modprobe -q md_mod; modprobe -q raid1");
+	if (!path_exists(MD_PARAM "new_array"))
+		return "no md driver";
+	if (!path_exists(MD_PARAM "%s", param))
+		return "this md has no such module parameter";
+	return disk_missing();
+}
+
+static int md_mknod(struct md_dev *md)
+{
+	mkdir(MD_NODES, 0700);
+	snprintf(md->node, sizeof(md->node), MD_NODES "/%s", md->name);
+	unlink(md->node);
+	if (mknod(md->node, S_IFBLK | 0600, makedev(MD_MAJOR, md->minor)))
+		return -errno;
+	return 0;
+}
+
+int md_pick(struct md_dev *md)
+{
+	/* Below 512, or opening the node would not make a device. */
+	static unsigned int last;
+	unsigned int i;
+
+	for (i = 0; i < 256; i++) {
+		md->minor = 200 + (last + getpid() + i) % 256;
+		snprintf(md->name, sizeof(md->name), "md%u", md->minor);
+		if (!*md_left(md)) {
+			last += i + 1;
+			return md_mknod(md);
+		}
+	}
+	return -EBUSY;
+}
+
+int md_pick_name(struct md_dev *md)
+{
+	static unsigned int serial;
+
+	md->minor = 0;
+	md->node[0] = '\0';
+	snprintf(md->name, sizeof(md->name), "md_lc%d_%u", getpid(), serial++);
+	return 0;
+}
+
+int md_new_array(struct md_dev *md)
+{
+	char buf[32];
+	int ret;
+
+	ret = file_write(md->name, MD_PARAM "new_array");
+	if (ret)
+		return ret;
+	ret = file_read(buf, sizeof(buf), "/sys/block/%s/dev", md->name);
+	if (ret)
+		return ret;
+	if (sscanf(buf, "9:%u", &md->minor) != 1)
+		return -EINVAL;
+	return md_mknod(md);
+}
+
+int md_open(const struct md_dev *md, int flags)
+{
+	int fd = open(md->node, flags | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+int md_ioctl(int fd, unsigned long cmd, void *arg)
+{
+	return ioctl(fd, cmd, arg) < 0 ? -errno : 0;
+}
+
+int md_configure(int fd, const struct disk *disks, int nr)
+{
+	mdu_array_info_t array = {
+		.major_version = 0,
+		.minor_version = 90,
+		.level = 1,
+		.nr_disks = nr,
+		.raid_disks = nr,
+		.active_disks = nr,
+		.working_disks = nr,
+		.not_persistent = 1,
+		.state = 1 << MD_SB_CLEAN,
+		.chunk_size = 0,
+		.size = 1024,
+	};
+	int i, ret;
+
+	ret = md_ioctl(fd, SET_ARRAY_INFO, &array);
+	for (i = 0; !ret && i < nr; i++) {
+		mdu_disk_info_t info = {
+			.number = i,
+			.raid_disk = i,
+			.state = 1 << MD_DISK_SYNC | 1 << MD_DISK_ACTIVE,
+			.major = disks[i].major,
+			.minor = disks[i].minor,
+		};
+
+		ret = md_ioctl(fd, ADD_NEW_DISK, &info);
+	}
+	return ret;
+}
+
+int md_build(int fd, const struct disk *disks, int nr)
+{
+	mdu_param_t param = {};
+	int ret = md_configure(fd, disks, nr);
+
+	return ret ?: md_ioctl(fd, RUN_ARRAY, &param);
+}
+
+int md_stop(int fd)
+{
+	return md_ioctl(fd, STOP_ARRAY, NULL);
+}
+
+int md_stop_when_unused(int fd)
+{
+	uint64_t end = now_ms() + DEADLINE_MS;
+	int ret;
+
+	do {
+		ret = md_stop(fd);
+	} while (ret == -EBUSY && now_ms() < end);
+	return ret;
+}
+
+void md_close(int *fd)
+{
+	udev_settle();
+	close(*fd);
+	*fd = -1;
+}
+
+int md_touch(int fd)
+{
+	return md_ioctl(fd, HOT_REMOVE_DISK, NULL);
+}
+
+int md_attr_write(const struct md_dev *md, const char *attr, const char *val)
+{
+	return file_write(val, "/sys/block/%s/md/%s", md->name, attr);
+}
+
+static bool in_mdstat(const char *name)
+{
+	size_t len = strlen(name);
+	bool found = false;
+	char line[512];
+	FILE *f;
+
+	f = fopen("/proc/mdstat", "re");
+	if (!f)
+		return false;
+	while (!found && fgets(line, sizeof(line), f))
+		found = !strncmp(line, name, len) && line[len] == ' ';
+	fclose(f);
+	return found;
+}
+
+const char *md_left(const struct md_dev *md)
+{
+	static char left[64];
+
+	snprintf(left, sizeof(left), "%s%s%s%s",
+		 path_exists("/dev/%s", md->name) ? "node " : "",
+		 path_exists("/sys/block/%s", md->name) ? "sysfs " : "",
+		 md->minor && path_exists("/sys/dev/block/9:%u", md->minor) ?
+			"number " : "",
+		 in_mdstat(md->name) ? "mdstat " : "");
+	return left;
+}
+
+const char *md_left_in_the_end(const struct md_dev *md)
+{
+	uint64_t end = now_ms() + DEADLINE_MS;
+
+	/* Nothing tells of the last step, the release of the number. */
+	while (*md_left(md) && now_ms() < end)
+		usleep(2000);
+	return md_left(md);
+}
+
+long long md_diskseq(const struct md_dev *md)
+{
+	char buf[32];
+	int ret;
+
+	ret = file_read(buf, sizeof(buf), "/sys/block/%s/diskseq", md->name);
+	return ret ?: atoll(buf);
+}
+
+void md_cleanup(struct md_dev *md)
+{
+	if (!md->name[0])
+		return;
+	if (path_exists("/sys/block/%s/md", md->name))
+		md_attr_write(md, "array_state", "clear");
+	if (*md_left_in_the_end(md))
+		fprintf(stderr, "# %s cannot be removed: %s\n", md->name,
+			md_left(md));
+	if (md->node[0])
+		unlink(md->node);
+	rmdir(MD_NODES);
+	md->name[0] = '\0';
+}
+
+int md_param_set(const char *param, const char *val, char *old, size_t len)
+{
+	int ret = 0;
+
+	if (old)
+		ret = file_read(old, len, MD_PARAM "%s", param);
+	return ret ?: file_write(val, MD_PARAM "%s", param);
+}

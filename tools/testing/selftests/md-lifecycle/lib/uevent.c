@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <linux/netlink.h>
+
+#include "lifecycle.h"
+
+#define KERNEL_EVENTS	1
+
+int uevent_open(void)
+{
+	struct sockaddr_nl addr = {
+		.nl_family = AF_NETLINK,
+		.nl_groups = KERNEL_EVENTS,
+	};
+	int size = 8 << 20;
+	int fd, ret;
+
+	fd = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_KOBJECT_UEVENT);
+	if (fd < 0)
+		return -errno;
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size));
+	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr))) {
+		ret = -errno;
+		close(fd);
+		return ret;
+	}
+	return fd;
+}
+
+static bool has_variable(const char *msg, size_t len, const char *want)
+{
+	const char *end = msg + len;
+
+	for (; msg < end; msg += strlen(msg) + 1)
+		if (!strcmp(msg, want))
+			return true;
+	return false;
+}
+
+int uevent_count(int fd, const struct disk *disk, const char *name,
+		 const char *action)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+	static unsigned int serial;
+	char marker[64], seen[64], head[128], msg[8192];
+	int count = 0, ret;
+	ssize_t n;
+
+	/* A synthetic event: an action, a UUID of which we vary the end, a KEY. */
+	snprintf(marker, sizeof(marker),
+		 "change 6d646c63-0000-4000-8000-%012x LC=%u", getpid(), ++serial);
+	snprintf(seen, sizeof(seen), "SYNTH_ARG_LC=%u", serial);
+	snprintf(head, sizeof(head), "%s@/devices/virtual/block/%s", action, name);
+
+	ret = file_write(marker, "/sys/block/%s/uevent", disk->name);
+	if (ret)
+		return ret;
+	for (;;) {
+		if (poll(&pfd, 1, DEADLINE_MS) <= 0)
+			return -ETIMEDOUT;
+		n = recv(fd, msg, sizeof(msg) - 1, 0);
+		if (n < 0)
+			return -errno;
+		msg[n] = '\0';
+		if (!strcmp(msg, head))
+			count++;
+		if (has_variable(msg, n, seen))
+			return count;
+	}
+}

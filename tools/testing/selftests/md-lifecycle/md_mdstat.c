@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * /proc/mdstat against arrays that come to nothing. The reader holds a reference
+ * to an array while it sleeps on a mutex of that array; a creation that fails at
+ * that moment must not free what the reader is going to walk on from.
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "harness.h"
+
+#define READERS		2
+#define ATTEMPTS	2000
+
+FIXTURE(md_mdstat) {
+	struct md_dev md;
+	pid_t readers[READERS];
+	int kmsg;
+};
+
+FIXTURE_SETUP(md_mdstat)
+{
+	const char *missing = md_missing("new_array");
+
+	self->kmsg = -1;
+	if (missing)
+		SKIP(return, "%s", missing);
+	ASSERT_EQ(0, md_pick_name(&self->md));
+	self->kmsg = kmsg_open();
+	ASSERT_LE(0, self->kmsg);
+}
+
+FIXTURE_TEARDOWN(md_mdstat)
+{
+	int i;
+
+	for (i = 0; i < READERS; i++) {
+		if (self->readers[i] <= 0)
+			continue;
+		kill(self->readers[i], SIGKILL);
+		waitpid(self->readers[i], NULL, 0);
+	}
+	close(self->kmsg);
+	md_cleanup(&self->md);
+}
+
+static void read_for_ever(void)
+{
+	char buf[4096];
+	int fd;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (;;) {
+		fd = open("/proc/mdstat", O_RDONLY);
+		while (read(fd, buf, sizeof(buf)) > 0)
+			;
+		close(fd);
+	}
+}
+
+TEST_F_TIMEOUT(md_mdstat, B24_reader_against_a_name_that_exists, 60)
+{
+	int i, refused = 0;
+
+	ASSERT_EQ(0, md_new_array(&self->md));
+	for (i = 0; i < READERS; i++) {
+		self->readers[i] = fork();
+		ASSERT_LE(0, self->readers[i]);
+		if (!self->readers[i])
+			read_for_ever();
+	}
+	for (i = 0; i < ATTEMPTS; i++)
+		refused += file_write(self->md.name, MD_PARAM "new_array") == -EEXIST;
+	EXPECT_EQ(ATTEMPTS, refused);
+
+	/* A reader that has died in the kernel does not read any more. */
+	for (i = 0; i < READERS; i++)
+		EXPECT_EQ(0, waitpid(self->readers[i], NULL, WNOHANG));
+	EXPECT_EQ(0, kmsg_count(self->kmsg, "general protection"));
+	EXPECT_EQ(0, kmsg_count(self->kmsg, "BUG:"));
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Stopping an array, by ioctl and through sysfs: it is gone when the call
+ * returns, whatever its name, and name and number can be used again at once.
+ */
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "harness.h"
+
+FIXTURE(md_stop) {
+	struct disk disks[2];
+	struct md_dev md;
+	struct hog hog;
+	char old_mode[8];
+	int fd, fd2, uevents;
+};
+
+FIXTURE_VARIANT(md_stop) {
+	const char *mode;
+	bool named;
+};
+
+FIXTURE_VARIANT_ADD(md_stop, number_async) { .mode = "Y" };
+FIXTURE_VARIANT_ADD(md_stop, number_sync) { .mode = "N" };
+FIXTURE_VARIANT_ADD(md_stop, name_async) { .mode = "Y", .named = true };
+FIXTURE_VARIANT_ADD(md_stop, name_sync) { .mode = "N", .named = true };
+
+FIXTURE_SETUP(md_stop)
+{
+	const char *missing = md_missing("legacy_async_del_gendisk");
+
+	self->fd = -1;
+	self->fd2 = -1;
+	self->uevents = -1;
+	if (missing)
+		SKIP(return, "%s", missing);
+	ASSERT_EQ(0, disk_create(&self->disks[0], 8, false));
+	ASSERT_EQ(0, disk_create(&self->disks[1], 8, false));
+	ASSERT_EQ(0, md_param_set("legacy_async_del_gendisk", variant->mode,
+				  self->old_mode, sizeof(self->old_mode)));
+	ASSERT_EQ(0, variant->named ? md_pick_name(&self->md) : md_pick(&self->md));
+}
+
+FIXTURE_TEARDOWN(md_stop)
+{
+	hog_stop(&self->hog);
+	if (self->fd >= 0)
+		close(self->fd);
+	if (self->fd2 >= 0)
+		close(self->fd2);
+	if (self->uevents >= 0)
+		close(self->uevents);
+	md_cleanup(&self->md);
+	md_param_set("legacy_async_del_gendisk", self->old_mode, NULL, 0);
+	disk_destroy(&self->disks[0]);
+	disk_destroy(&self->disks[1]);
+}
+
+/* Leaves the array running, and open at self->fd and nowhere else. */
+static void start(struct __test_metadata *_metadata, struct _test_data_md_stop *self)
+{
+	ASSERT_EQ(0, md_new_array(&self->md));
+	self->fd = md_open(&self->md, O_RDWR);
+	ASSERT_LE(0, self->fd);
+	ASSERT_EQ(0, md_build(self->fd, self->disks, 2));
+	udev_settle();
+	ASSERT_STREQ("node sysfs number mdstat ", md_left(&self->md));
+}
+
+/* Look at what is left before any worker of the kernel can clear it away. */
+static void close_and_expect_gone(struct __test_metadata *_metadata,
+				  struct _test_data_md_stop *self)
+{
+	udev_settle();
+	ASSERT_EQ(0, hog_start(&self->hog));
+	close(self->fd);
+	self->fd = -1;
+	EXPECT_STREQ("", md_left(&self->md));
+	hog_stop(&self->hog);
+}
+
+TEST_F(md_stop, B1_gone_when_stop_returns)
+{
+	start(_metadata, self);
+	ASSERT_EQ(0, md_stop(self->fd));
+	EXPECT_STREQ("", md_left(&self->md));
+}
+
+/* What mdadm --stop does, and what its caller sees. */
+TEST_F(md_stop, B1_gone_when_stopper_has_closed)
+{
+	start(_metadata, self);
+	ASSERT_EQ(0, md_stop(self->fd));
+	close_and_expect_gone(_metadata, self);
+}
+
+TEST_F(md_stop, B1_gone_when_clear_returns)
+{
+	start(_metadata, self);
+	md_close(&self->fd);
+	udev_settle();
+	ASSERT_EQ(0, hog_start(&self->hog));
+	ASSERT_EQ(0, md_attr_write(&self->md, "array_state", "clear"));
+	EXPECT_STREQ("", md_left(&self->md));
+	hog_stop(&self->hog);
+}
+
+TEST_F(md_stop, B4_goes_after_stop)
+{
+	start(_metadata, self);
+	ASSERT_EQ(0, md_stop(self->fd));
+	md_close(&self->fd);
+	EXPECT_STREQ("", md_left_in_the_end(&self->md));
+}
+
+TEST_F(md_stop, C5_clear_of_a_running_array)
+{
+	start(_metadata, self);
+	md_close(&self->fd);
+	ASSERT_EQ(0, md_attr_write(&self->md, "array_state", "clear"));
+	EXPECT_STREQ("", md_left_in_the_end(&self->md));
+}
+
+TEST_F(md_stop, C5_clear_of_one_that_never_ran)
+{
+	ASSERT_EQ(0, md_new_array(&self->md));
+	ASSERT_EQ(0, md_attr_write(&self->md, "array_state", "clear"));
+	EXPECT_STREQ("", md_left_in_the_end(&self->md));
+}
+
+TEST_F(md_stop, C5_clear_of_an_inactive_array)
+{
+	ASSERT_EQ(0, md_new_array(&self->md));
+	self->fd = md_open(&self->md, O_RDWR);
+	ASSERT_LE(0, self->fd);
+	ASSERT_EQ(0, md_configure(self->fd, self->disks, 2));
+	md_close(&self->fd);
+	ASSERT_EQ(0, md_attr_write(&self->md, "array_state", "clear"));
+	EXPECT_STREQ("", md_left_in_the_end(&self->md));
+}
+
+/*
+ * The last instance is there when the next one is asked for, as no worker has
+ * had a chance to delete it: the kernel waits for it, nobody else has to.
+ */
+TEST_F(md_stop, C6_made_again_at_once)
+{
+	start(_metadata, self);
+	ASSERT_EQ(0, md_stop(self->fd));
+	udev_settle();
+	ASSERT_EQ(0, hog_start(&self->hog));
+	close(self->fd);
+	self->fd = -1;
+	EXPECT_EQ(0, md_new_array(&self->md));
+	hog_stop(&self->hog);
+}
+
+TEST_F(md_stop, B3_forgotten_fd_does_not_keep_the_name)
+{
+	long long old;
+
+	start(_metadata, self);
+	old = md_diskseq(&self->md);
+	self->fd2 = self->fd;
+	ASSERT_EQ(0, md_stop(self->fd));
+	self->fd = -1;
+
+	/* The stopped instance is still open. */
+	start(_metadata, self);
+	EXPECT_LT(old, md_diskseq(&self->md));
+	md_close(&self->fd2);
+	EXPECT_STREQ("node sysfs number mdstat ", md_left(&self->md));
+	EXPECT_EQ(0, md_stop(self->fd));
+}
+
+TEST_F(md_stop, B8_one_add_and_one_remove)
+{
+	char name[sizeof(self->md.name)];
+
+	self->uevents = uevent_open();
+	ASSERT_LE(0, self->uevents);
+	snprintf(name, sizeof(name), "%s", self->md.name);
+	start(_metadata, self);
+	EXPECT_EQ(1, uevent_count(self->uevents, &self->disks[0], name, "add"));
+	ASSERT_EQ(0, md_stop(self->fd));
+	md_close(&self->fd);
+	ASSERT_STREQ("", md_left_in_the_end(&self->md));
+	EXPECT_EQ(1, uevent_count(self->uevents, &self->disks[0], name, "remove"));
+	EXPECT_EQ(0, uevent_count(self->uevents, &self->disks[0], name, "add"));
+}
+
+TEST_HARNESS_MAIN

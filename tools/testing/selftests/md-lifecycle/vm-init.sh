@@ -1,0 +1,92 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# PID 1 of the VM that vmtest.sh boots. Its own directory, a tmpfs, holds what
+# vmtest.sh unpacked there: the installed kselftests, `vm-env` (environment) and
+# `vm-cmd` (what to run). Kernel messages go to ttyS0, the output of the
+# command to hvc0, its exit status to ttyS1.
+
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export HOME=/root TERM=linux LC_ALL=C
+
+mount_virtual() {
+	mount -t proc proc /proc
+	mount -t sysfs sys /sys
+	mountpoint -q /dev || mount -t devtmpfs dev /dev
+	mkdir -p /dev/pts /dev/shm
+	mount -t devpts -o gid=5,mode=620,ptmxmode=666 pts /dev/pts
+	mount -t tmpfs shm /dev/shm
+	mount -t tmpfs run /run
+	mount -t tmpfs tmp /tmp
+	mount -t debugfs debug /sys/kernel/debug
+	mount -t tracefs tracing /sys/kernel/tracing
+	mount -t configfs config /sys/kernel/config
+	ln -sfn /proc/self/fd /dev/fd
+	ln -sfn /proc/self/fd/0 /dev/stdin
+	ln -sfn /proc/self/fd/1 /dev/stdout
+	ln -sfn /proc/self/fd/2 /dev/stderr
+	mkdir -p /run/lock /run/mdadm
+} 2>/dev/null
+
+start_udevd() {
+	local daemon=/lib/systemd/systemd-udevd
+	[ -x "$daemon" ] || daemon=udevd
+	"$daemon" --daemon
+	udevadm trigger --type=subsystems --action=add
+	udevadm trigger --type=devices --action=add
+	udevadm settle --timeout=60
+}
+
+# kmemleak tells only when asked, and needs an object to be unreferenced for
+# a few seconds.
+report_leaks() {
+	local file=/sys/kernel/debug/kmemleak
+	[ -e "$file" ] || return 0
+	echo scan >"$file"
+	sleep 6
+	echo scan >"$file"
+	head -n 200 "$file" >/dev/ttyS0
+}
+
+here=$(cd "$(dirname "$0")" && pwd)
+
+# Stage 1: a writable root, the image under a tmpfs.
+if [ "${1:-}" != stage2 ]; then
+	mkdir "$here/.upper" "$here/.work" "$here/.root"
+	mount -t overlay -o "lowerdir=/,upperdir=$here/.upper,workdir=$here/.work" overlay "$here/.root" ||
+		echo "vm-init: no overlay, the root stays read-only" >/dev/ttyS0
+	mkdir -p "$here/.root/mnt/old" "$here/.root/tests"
+	mount --bind "$here" "$here/.root/tests"
+	mount -n --move /dev "$here/.root/dev"
+	cd "$here/.root" || exit 1
+	pivot_root . mnt/old
+	exec chroot . /tests/vm-init.sh stage2 </dev/console >/dev/console 2>&1
+fi
+
+# Stage 2.
+mount_virtual
+hostname vm 2>/dev/null
+echo 1 >/proc/sys/kernel/sysrq
+set -a
+# shellcheck source=/dev/null
+. "$here/vm-env"
+set +a
+[ "${VM_UDEVD:-1}" = 0 ] || start_udevd
+stty -F /dev/hvc0 -opost 2>/dev/null
+[ -z "${VM_TTY_SIZE:-}" ] || stty -F /dev/hvc0 opost rows "${VM_TTY_SIZE% *}" cols "${VM_TTY_SIZE#* }"
+cd "$here" || exit 1
+echo "vm-init: up after $(cut -d' ' -f1 /proc/uptime) s" >/dev/kmsg
+
+if [ "${VM_SHELL:-0}" = 1 ]; then
+	setsid -c bash -i </dev/hvc0 >/dev/hvc0 2>&1
+else
+	bash "$here/vm-cmd" </dev/null >/dev/hvc0 2>&1
+fi
+rc=$?
+stty -F /dev/hvc0 opost 2>/dev/null # waits until the output is written
+report_leaks
+echo "exit $rc" >/dev/ttyS1
+stty -F /dev/ttyS1 -opost
+echo "vm-init: exit $rc after $(cut -d' ' -f1 /proc/uptime) s" >/dev/kmsg
+echo b >/proc/sysrq-trigger
+sleep 60
