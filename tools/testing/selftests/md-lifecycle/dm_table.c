@@ -36,7 +36,7 @@ FIXTURE_TEARDOWN(dm_table)
 	if (self->fd >= 0)
 		close(self->fd);
 	probe_stop(&self->probe);
-	dm_remove(&self->dm);
+	dm_remove_when_unused(&self->dm);
 	disk_destroy(&self->disks[0]);
 	disk_destroy(&self->disks[1]);
 }

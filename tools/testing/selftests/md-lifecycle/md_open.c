@@ -71,6 +71,7 @@ TEST_F(md_open, C7_open_after_stop_gets_a_new_instance)
 	self->fd = md_open(&self->md, O_RDWR);
 	ASSERT_LE(0, self->fd);
 	ASSERT_EQ(0, md_build(self->fd, self->disks, 2));
+	udev_settle();
 	old = md_diskseq(&self->md);
 	ASSERT_EQ(0, md_stop(self->fd));
 
@@ -94,7 +95,7 @@ static int open_build_stop(struct _test_data_md_open *self, int *rest)
 }
 
 /* All opens race with the creator's stops: his own and the observers'. */
-TEST_F(md_open, C7_no_open_refused_over_many_lives)
+TEST_F_TIMEOUT(md_open, C7_no_open_refused_over_many_lives, 120)
 {
 	int i, ret, rest, refused = 0;
 
@@ -114,7 +115,7 @@ TEST_F(md_open, C7_no_open_refused_over_many_lives)
 }
 
 /* Observers that open the number after the stop make a device: not for long. */
-TEST_F(md_open, B2_nothing_left_by_observers)
+TEST_F_TIMEOUT(md_open, B2_nothing_left_by_observers, 120)
 {
 	int i, rest;
 
@@ -148,6 +149,7 @@ TEST_F(md_open, B13_life_by_name_only)
 		self->fd = md_open(&self->md, O_RDWR);
 		ASSERT_LE(0, self->fd);
 		ASSERT_EQ(0, md_build(self->fd, self->disks, 2));
+		udev_settle();
 		ASSERT_EQ(0, md_stop(self->fd));
 		md_close(&self->fd);
 		ASSERT_STREQ("", md_left_in_the_end(&self->md));

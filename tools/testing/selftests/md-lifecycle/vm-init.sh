@@ -10,7 +10,7 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export HOME=/root TERM=linux LC_ALL=C
 
 mount_virtual() {
-	mount -t proc proc /proc
+	mount -t proc none /proc
 	mount -t sysfs sys /sys
 	mountpoint -q /dev || mount -t devtmpfs dev /dev
 	mkdir -p /dev/pts /dev/shm
@@ -53,7 +53,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 # Stage 1: a writable root, the image under a tmpfs.
 if [ "${1:-}" != stage2 ]; then
 	mkdir "$here/.upper" "$here/.work" "$here/.root"
-	mount -t overlay -o "lowerdir=/,upperdir=$here/.upper,workdir=$here/.work" overlay "$here/.root" ||
+	layers=lowerdir=/,upperdir=$here/.upper,workdir=$here/.work
+	mount -t overlay -o "$layers" overlay "$here/.root" ||
 		echo "vm-init: no overlay, the root stays read-only" >/dev/ttyS0
 	mkdir -p "$here/.root/mnt/old" "$here/.root/tests"
 	mount --bind "$here" "$here/.root/tests"
@@ -73,7 +74,8 @@ set -a
 set +a
 [ "${VM_UDEVD:-1}" = 0 ] || start_udevd
 stty -F /dev/hvc0 -opost 2>/dev/null
-[ -z "${VM_TTY_SIZE:-}" ] || stty -F /dev/hvc0 opost rows "${VM_TTY_SIZE% *}" cols "${VM_TTY_SIZE#* }"
+[ -z "${VM_TTY_SIZE:-}" ] ||
+	stty -F /dev/hvc0 opost rows "${VM_TTY_SIZE% *}" cols "${VM_TTY_SIZE#* }"
 cd "$here" || exit 1
 echo "vm-init: up after $(cut -d' ' -f1 /proc/uptime) s" >/dev/kmsg
 

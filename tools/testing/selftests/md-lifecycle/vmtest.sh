@@ -112,7 +112,8 @@ make_tests_image() {
 	local t v args=()
 	{
 		printf 'VM_UDEVD=%s\nVM_SHELL=%s\n' "$udevd" "$shell"
-		[ $shell = 0 ] || printf 'VM_TTY_SIZE=%q\nTERM=%q\n' "$(stty size 2>/dev/null)" "${TERM:-linux}"
+		[ $shell = 0 ] || printf 'VM_TTY_SIZE=%q\nTERM=%q\n' \
+			"$(stty size 2>/dev/null)" "${TERM:-linux}"
 		for v in ${env[@]+"${env[@]}"}; do
 			printf '%s=%q\n' "${v%%=*}" "${v#*=}"
 		done
@@ -143,7 +144,8 @@ disk() { # NUMBER FILE [OPTIONS]
 
 start_vm() {
 	local i qemu=(qemu-system-x86_64 -accel "$accel" -smp 2 -m "$memory" -nodefaults
-		-no-user-config -display none -no-reboot -device virtio-rng-pci -device virtio-serial-pci)
+		-no-user-config -display none -no-reboot -device virtio-rng-pci
+		-device virtio-serial-pci)
 
 	if [ "$accel" = kvm ]; then qemu+=(-cpu host); else qemu+=(-cpu max); fi
 	disk 0 "$root" readonly=on
@@ -158,7 +160,8 @@ start_vm() {
 	if [ $shell = 1 ]; then
 		qemu+=(-chardev "file,id=con,path=$serial" -chardev "stdio,id=out,signal=off")
 	else
-		qemu+=(-chardev "stdio,id=con,mux=on,signal=off" -chardev "file,id=out,path=$work/out")
+		qemu+=(-chardev "stdio,id=con,mux=on,signal=off"
+			-chardev "file,id=out,path=$work/out")
 	fi
 	qemu+=(-serial chardev:con -serial "file:$work/status" -device "virtconsole,chardev=out"
 		-kernel "$kernel" -append "console=ttyS0 panic=-1 root=/dev/vda ro $append \
@@ -212,12 +215,16 @@ watch_vm() {
 # reason; a program without leaf results counts as one test.
 count_results() {
 	awk '
-	function result(status, name, why) { n[status]++; printf "%s\t%s\t%s\n", status, name, why }
+	function result(status, name, why) { printf "%s\t%s\t%s\n", status, name, why }
 	function directive(word, line) { return match(line, "# " word "( |$)") }
 	function after(line) { return substr(line, RSTART + RLENGTH) }
 	{ sub(/\r$/, "") }
 	/^# selftests: / { prog = $NF; leaves = failed = plan = 0; why = ""; next }
-	/^# 1\.\.[0-9]+/ { plan = substr($2, 4) + 0; if (directive("SKIP", $0)) why = after($0); next }
+	/^# 1\.\.[0-9]+/ {
+		plan = substr($2, 4) + 0
+		if (directive("SKIP", $0)) why = after($0)
+		next
+	}
 	/^# (not )?ok [0-9]+ / {
 		leaves++
 		line = $0
@@ -226,27 +233,42 @@ count_results() {
 		sub(/ *#.*/, "", name)
 		sub(/^- /, "", name)
 		name = prog "." (name == "" ? leaves : name)
-		if ($2 == "not") { failed++; sub(/^[^#]*(#  *)?/, "", line); result("fail", name, line) }
-		else if (directive("SKIP", line)) result("skip", name, after(line))
+		if ($2 == "not") {
+			failed++
+			sub(/^[^#]*(#  *)?/, "", line)
+			result("fail", name, line)
+		} else if (directive("SKIP", line)) result("skip", name, after(line))
 		else if (directive("XFAIL", line)) result("xfail", name, after(line))
 		else result("pass", name, "")
 		next
 	}
 	/^(not )?ok [0-9]+ selftests: / {
-		if (!leaves && directive("SKIP", $0)) result("skip", prog, why == "" ? after($0) : why)
-		else if (!leaves && $1 == "ok") result("pass", prog, "")
-		else if (directive("TIMEOUT", $0)) result("fail", prog, "timeout")
-		else if (plan > leaves) result("fail", prog, "stopped after " leaves " of " plan " tests")
-		else if ($1 == "not" && !failed) result("fail", prog, directive("exit=[0-9]*", $0) ? substr($0, RSTART + 2, RLENGTH - 2) : "")
+		if (!leaves && directive("SKIP", $0))
+			result("skip", prog, why == "" ? after($0) : why)
+		else if (!leaves && $1 == "ok")
+			result("pass", prog, "")
+		else if (directive("TIMEOUT", $0))
+			result("fail", prog, "timeout")
+		else if (plan > leaves)
+			result("fail", prog, "stopped after " leaves " of " plan " tests")
+		else if ($1 == "not" && !failed)
+			result("fail", prog, match($0, "exit=[0-9]*") ? substr($0, RSTART) : "")
 		prog = ""
 	}
 	END { if (prog != "") result("fail", prog, "the VM ended in this test") }'
 }
 
+trouble='WARNING:|BUG:|UBSAN:|ODEBUG:|Oops|general protection|refcount_t:'
+trouble+='|possible (circular|recursive) locking|DEBUG_LOCKS_WARN|list_(add|del) corruption'
+trouble+='|blocked for more than|hung task|detected stalls?|soft lockup|Kernel panic'
+trouble+='|kmemleak: [0-9]+ new|^unreferenced object'
+
 # The first report of trouble in the kernel's log, 30 lines of it.
 scan_log() {
-	awk '/WARNING:|BUG:|UBSAN:|ODEBUG:|Oops|possible (circular|recursive) locking|general protection|refcount_t:|list_(add|del) corruption|blocked for more than|hung task|detected stalls?|soft lockup|DEBUG_LOCKS_WARN|kmemleak: [0-9]+ new|^unreferenced object|Kernel panic/ { hit = NR }
-	hit && NR < hit0 + 30 || hit && !hit0 { if (!hit0) hit0 = NR; print "#   " $0 } END { exit !hit0 }' "$1"
+	awk -v trouble="$trouble" '
+	!start && $0 ~ trouble { start = NR }
+	start && NR < start + 30 { print "#   " $0 }
+	END { exit !start }'
 }
 
 accel=${MD_LIFECYCLE_ACCEL:-}
@@ -278,7 +300,7 @@ if [ -z "$status" ]; then
 	failed=1
 	sed '/sysrq: Show Blocked State/q' "$serial" | tail -n 40 | sed 's/\r$//; s/^/#   /'
 fi
-if [ $scan = 1 ] && [ -z "$hang" ] && sed 's/\r$//' "$serial" | scan_log /dev/stdin >"$work/report"; then
+if [ $scan = 1 ] && [ -z "$hang" ] && sed 's/\r$//' "$serial" | scan_log >"$work/report"; then
 	failed=1
 	[ "$rc" != 0 ] || rc=1
 	say "the kernel's log has:"
@@ -295,9 +317,14 @@ if [ -z "$command" ] && [ $shell = 0 ]; then
 	} >"$work/results"
 	awk -F '\t' '{ n[$1]++ } END {
 		if (n["xfail"]) printf "xfail: %d\n", n["xfail"]
-		printf "%d passed, %d failed, %d skipped\n", n["pass"] + n["xfail"], n["fail"], n["skip"] }' "$work/results"
+		printf "%d passed, %d failed, %d skipped\n",
+			n["pass"] + n["xfail"], n["fail"], n["skip"] }' "$work/results"
 	[ -z "$results" ] || cp "$work/results" "$results"
-	if grep -q '^fail' "$work/results"; then rc=1; elif [ "$rc" = 0 ] && ! grep -q '^[px]' "$work/results"; then rc=$KSFT_SKIP; fi
+	if grep -q '^fail' "$work/results"; then
+		rc=1
+	elif [ "$rc" = 0 ] && ! grep -q '^[px]' "$work/results"; then
+		rc=$KSFT_SKIP
+	fi
 fi
 if [ -z "$log" ] && [ $shell = 0 ] && [ "$rc" != 0 ] && [ "$rc" != $KSFT_SKIP ]; then
 	log=${TMPDIR:-/tmp}/vmtest-$$.log

@@ -116,6 +116,17 @@ int dm_remove(const struct dm_dev *dev)
 	return dm_simple(dev, DM_DEV_REMOVE, 0);
 }
 
+int dm_remove_when_unused(const struct dm_dev *dev)
+{
+	uint64_t end = now_ms() + DEADLINE_MS;
+	int ret;
+
+	do {
+		ret = dm_remove(dev);
+	} while (ret == -EBUSY && now_ms() < end);
+	return ret;
+}
+
 int dm_remove_deferred(const struct dm_dev *dev)
 {
 	return dm_simple(dev, DM_DEV_REMOVE, DM_DEFERRED_REMOVE);

@@ -28,6 +28,9 @@ int dm_resume(const struct dm_dev *dev);
 int dm_clear(const struct dm_dev *dev);
 int dm_remove(const struct dm_dev *dev);
 
+/* The same, again while somebody else (udev) has the device open: EBUSY. */
+int dm_remove_when_unused(const struct dm_dev *dev);
+
 /* Remove at the last close. */
 int dm_remove_deferred(const struct dm_dev *dev);
 

@@ -90,10 +90,14 @@ static void lifecycle_run(struct __test_metadata *t,
 	} else if (WIFEXITED(status) && WEXITSTATUS(status) == KSFT_PASS) {
 		ksft_print_msg("%s passes: take it off the list xfail\n", name);
 		t->exit_code = KSFT_FAIL;
-	} else {
+	} else if ((WIFEXITED(status) && WEXITSTATUS(status) == KSFT_FAIL) ||
+		   (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT)) {
 		snprintf(t->results->reason, sizeof(t->results->reason), "%s",
 			 line + strlen(name) + 1);
 		t->exit_code = KSFT_XFAIL;
+	} else {
+		ksft_print_msg("%s does not fail, it crashes\n", name);
+		t->exit_code = KSFT_FAIL;
 	}
 	t->aborted = false;
 }

@@ -30,6 +30,8 @@ int hog_start(struct hog *hog)
 	uint64_t end;
 
 	hog->nr = 0;
+	if (sysconf(_SC_NPROCESSORS_ONLN) > HOG_MAX)
+		return -E2BIG;
 	running = mmap(NULL, sizeof(*running), PROT_READ | PROT_WRITE,
 		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (running == MAP_FAILED)
@@ -37,12 +39,16 @@ int hog_start(struct hog *hog)
 	sched_getaffinity(0, sizeof(hog->cpus), &hog->cpus);
 	mine = sched_getcpu();
 
-	for (cpu = 0; cpu < CPU_SETSIZE && hog->nr < HOG_MAX; cpu++) {
+	hog->started = true;
+
+	for (cpu = 0; cpu < CPU_SETSIZE; cpu++) {
 		if (cpu == mine || !CPU_ISSET(cpu, &hog->cpus))
 			continue;
 		hog->pids[hog->nr] = fork();
-		if (hog->pids[hog->nr] < 0)
-			break;
+		if (hog->pids[hog->nr] < 0) {
+			ret = -errno;
+			goto out;
+		}
 		if (!hog->pids[hog->nr]) {
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
 			if (go_real_time(cpu, 1))
@@ -59,6 +65,7 @@ int hog_start(struct hog *hog)
 	for (end = now_ms() + DEADLINE_MS; !ret && atomic_load(running) < hog->nr;)
 		if (now_ms() > end)
 			ret = -ETIMEDOUT;
+out:
 	munmap(running, sizeof(*running));
 	if (ret)
 		hog_stop(hog);
@@ -69,8 +76,9 @@ void hog_stop(struct hog *hog)
 {
 	struct sched_param param = {};
 
-	if (!hog->nr)
+	if (!hog->started)
 		return;
+	hog->started = false;
 	while (hog->nr > 0) {
 		hog->nr--;
 		kill(hog->pids[hog->nr], SIGKILL);

@@ -6,7 +6,7 @@
  *
  * Unless said otherwise a function returns 0 (or a file descriptor) on success
  * and a negative errno on failure, so that a test can assert which one. Nothing
- * here retries, and nothing waits unless its name says so.
+ * retries or waits for the device under test unless its name says so.
  */
 #ifndef LIFECYCLE_H
 #define LIFECYCLE_H
@@ -53,11 +53,20 @@ void udev_resume(void);
 
 uint64_t now_ms(void);
 
-/* Unreclaimable slab in bytes. */
+/* Unreclaimable slab in bytes, of all caches, as far as it is in use. */
 long long slab_bytes(void);
+
+/* Objects in use of one cache, exactly; -ENOENT if the kernel does not tell. */
+long long slab_objects(const char *cache);
+
+/* Does the running kernel have this function? */
+bool kernel_has(const char *function);
 
 /* A reader of kernel messages that are logged from now on. */
 int kmsg_open(void);
+
+/* Let warnings that are given once in a boot be given once more. */
+int kmsg_warn_again(void);
 
 /* How many of the messages since the last call have @text in them. */
 int kmsg_count(int fd, const char *text);
@@ -152,6 +161,9 @@ int md_param_set(const char *param, const char *val, char *old, size_t len);
 
 int uevent_open(void);
 
+/* Wait for an event of @action for the device @name, DEADLINE_MS at most. */
+int uevent_wait(int fd, const char *name, const char *action);
+
 /*
  * How many events of @action the device @name had since the last call. All that
  * happened before the call has been seen when it returns: a marker event, made
@@ -182,11 +194,12 @@ void observer_stop(struct observer *obs);
 
 /* --- hog.c: keep the kernel's workers from running --- */
 
-#define HOG_MAX	64
+#define HOG_MAX	256
 
 struct hog {
 	pid_t pids[HOG_MAX];
 	int nr;
+	bool started;
 	cpu_set_t cpus;
 };
 
@@ -194,7 +207,8 @@ struct hog {
  * Take all CPUs with real-time tasks, this one with the caller: what the kernel
  * leaves to a workqueue is not done before hog_stop(), or until the caller
  * sleeps. For the time of a few system calls: after about a second the
- * scheduler's throttling lets others run.
+ * scheduler's throttling lets others run. -EPERM where there is no real-time
+ * scheduling to be had.
  */
 int hog_start(struct hog *hog);
 void hog_stop(struct hog *hog);

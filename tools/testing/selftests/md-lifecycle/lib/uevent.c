@@ -33,6 +33,42 @@ int uevent_open(void)
 	return fd;
 }
 
+/* The next event, as its strings one after the other; its length. */
+static ssize_t uevent_next(int fd, char *msg, size_t len)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+	ssize_t n;
+
+	if (poll(&pfd, 1, DEADLINE_MS) <= 0)
+		return -ETIMEDOUT;
+	n = recv(fd, msg, len - 1, 0);
+	if (n < 0)
+		return -errno;
+	msg[n] = '\0';
+	return n;
+}
+
+#define HEAD_LEN	128
+
+static void uevent_head(char *head, const char *name, const char *action)
+{
+	snprintf(head, HEAD_LEN, "%s@/devices/virtual/block/%s", action, name);
+}
+
+int uevent_wait(int fd, const char *name, const char *action)
+{
+	char head[HEAD_LEN], msg[8192];
+	ssize_t n;
+
+	uevent_head(head, name, action);
+	do {
+		n = uevent_next(fd, msg, sizeof(msg));
+		if (n < 0)
+			return n;
+	} while (strcmp(msg, head));
+	return 0;
+}
+
 static bool has_variable(const char *msg, size_t len, const char *want)
 {
 	const char *end = msg + len;
@@ -46,9 +82,8 @@ static bool has_variable(const char *msg, size_t len, const char *want)
 int uevent_count(int fd, const struct disk *disk, const char *name,
 		 const char *action)
 {
-	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+	char marker[64], seen[64], head[HEAD_LEN], msg[8192];
 	static unsigned int serial;
-	char marker[64], seen[64], head[128], msg[8192];
 	int count = 0, ret;
 	ssize_t n;
 
@@ -56,18 +91,15 @@ int uevent_count(int fd, const struct disk *disk, const char *name,
 	snprintf(marker, sizeof(marker),
 		 "change 6d646c63-0000-4000-8000-%012x LC=%u", getpid(), ++serial);
 	snprintf(seen, sizeof(seen), "SYNTH_ARG_LC=%u", serial);
-	snprintf(head, sizeof(head), "%s@/devices/virtual/block/%s", action, name);
+	uevent_head(head, name, action);
 
 	ret = file_write(marker, "/sys/block/%s/uevent", disk->name);
 	if (ret)
 		return ret;
 	for (;;) {
-		if (poll(&pfd, 1, DEADLINE_MS) <= 0)
-			return -ETIMEDOUT;
-		n = recv(fd, msg, sizeof(msg) - 1, 0);
+		n = uevent_next(fd, msg, sizeof(msg));
 		if (n < 0)
-			return -errno;
-		msg[n] = '\0';
+			return n;
 		if (!strcmp(msg, head))
 			count++;
 		if (has_variable(msg, n, seen))

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -116,7 +117,16 @@ long long slab_bytes(void)
 {
 	long long kib = -1;
 	char line[128];
+	glob_t caches;
 	FILE *f;
+	size_t i;
+
+	/* What CPUs and nodes keep of freed objects is not what is meant. */
+	if (!glob("/sys/kernel/slab/*/shrink", 0, NULL, &caches)) {
+		for (i = 0; i < caches.gl_pathc; i++)
+			file_write("1", "%s", caches.gl_pathv[i]);
+		globfree(&caches);
+	}
 
 	f = fopen("/proc/meminfo", "re");
 	if (!f)
@@ -128,6 +138,33 @@ long long slab_bytes(void)
 	return kib < 0 ? -ENOENT : kib * 1024;
 }
 
+long long slab_objects(const char *cache)
+{
+	long long objects = -ENOENT;
+	size_t len = strlen(cache);
+	char line[256];
+	FILE *f;
+	int ret;
+
+	/* Freed objects in the caches of CPUs count as used until flushed. */
+	ret = file_write("1", "/sys/kernel/slab/%s/shrink", cache);
+	if (ret)
+		return ret;
+	f = fopen("/proc/slabinfo", "re");
+	if (!f)
+		return -errno;
+	while (fgets(line, sizeof(line), f))
+		if (!strncmp(line, cache, len) && line[len] == ' ')
+			sscanf(line + len, "%lld", &objects);
+	fclose(f);
+	return objects;
+}
+
+bool kernel_has(const char *function)
+{
+	return run("grep -qw %s /proc/kallsyms", function) == 0;
+}
+
 int kmsg_open(void)
 {
 	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
@@ -136,6 +173,11 @@ int kmsg_open(void)
 		return -errno;
 	lseek(fd, 0, SEEK_END);
 	return fd;
+}
+
+int kmsg_warn_again(void)
+{
+	return file_write("1", "/sys/kernel/debug/clear_warn_once");
 }
 
 int kmsg_count(int fd, const char *text)
