@@ -118,6 +118,17 @@ TEST_F(md_stop, B4_goes_after_stop)
 	EXPECT_STREQ("", md_left_in_the_end(&self->md));
 }
 
+TEST_F(md_stop, B9_busy_and_whole_while_open_elsewhere)
+{
+	start(_metadata, self);
+	self->fd2 = md_open(&self->md, O_RDONLY);
+	ASSERT_LE(0, self->fd2);
+	EXPECT_EQ(-EBUSY, md_stop(self->fd));
+	EXPECT_STREQ("node sysfs number mdstat ", md_left(&self->md));
+	md_close(&self->fd2);
+	EXPECT_EQ(0, md_stop(self->fd));
+}
+
 TEST_F(md_stop, C5_clear_of_a_running_array)
 {
 	start(_metadata, self);
