@@ -140,6 +140,7 @@ TEST_F(md_stop, C5_clear_of_a_running_array)
 TEST_F(md_stop, C5_clear_of_one_that_never_ran)
 {
 	ASSERT_EQ(0, md_new_array(&self->md));
+	udev_settle();
 	ASSERT_EQ(0, md_attr_write(&self->md, "array_state", "clear"));
 	EXPECT_STREQ("", md_left_in_the_end(&self->md));
 }

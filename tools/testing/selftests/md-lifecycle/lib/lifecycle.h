@@ -53,11 +53,11 @@ void udev_resume(void);
 
 uint64_t now_ms(void);
 
-/* Unreclaimable slab in bytes, of all caches, as far as it is in use. */
-long long slab_bytes(void);
-
-/* Objects in use of one cache, exactly; -ENOENT if the kernel does not tell. */
-long long slab_objects(const char *cache);
+/*
+ * Bytes of slab objects in use, of one cache or (NULL) of all; -ENOENT if the
+ * kernel does not tell.
+ */
+long long slab_bytes(const char *cache);
 
 /* Does the running kernel have this function? */
 bool kernel_has(const char *function);

@@ -113,51 +113,40 @@ uint64_t now_ms(void)
 	return ts.tv_sec * 1000ULL + ts.tv_nsec / 1000000;
 }
 
-long long slab_bytes(void)
+/* Freed objects in the caches of CPUs count as used until they are flushed. */
+static void slab_shrink(void)
 {
-	long long kib = -1;
-	char line[128];
 	glob_t caches;
-	FILE *f;
 	size_t i;
 
-	/* What CPUs and nodes keep of freed objects is not what is meant. */
-	if (!glob("/sys/kernel/slab/*/shrink", 0, NULL, &caches)) {
-		for (i = 0; i < caches.gl_pathc; i++)
-			file_write("1", "%s", caches.gl_pathv[i]);
-		globfree(&caches);
-	}
-
-	f = fopen("/proc/meminfo", "re");
-	if (!f)
-		return -errno;
-	while (fgets(line, sizeof(line), f))
-		if (sscanf(line, "SUnreclaim: %lld kB", &kib) == 1)
-			break;
-	fclose(f);
-	return kib < 0 ? -ENOENT : kib * 1024;
+	if (glob("/sys/kernel/slab/*/shrink", 0, NULL, &caches))
+		return;
+	for (i = 0; i < caches.gl_pathc; i++)
+		file_write("1", "%s", caches.gl_pathv[i]);
+	globfree(&caches);
 }
 
-long long slab_objects(const char *cache)
+long long slab_bytes(const char *cache)
 {
-	long long objects = -ENOENT;
-	size_t len = strlen(cache);
-	char line[256];
+	long long objects, size, bytes = -ENOENT;
+	char line[256], name[64];
 	FILE *f;
-	int ret;
 
-	/* Freed objects in the caches of CPUs count as used until flushed. */
-	ret = file_write("1", "/sys/kernel/slab/%s/shrink", cache);
-	if (ret)
-		return ret;
+	slab_shrink();
 	f = fopen("/proc/slabinfo", "re");
 	if (!f)
 		return -errno;
-	while (fgets(line, sizeof(line), f))
-		if (!strncmp(line, cache, len) && line[len] == ' ')
-			sscanf(line + len, "%lld", &objects);
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%63s %lld %*d %lld", name, &objects, &size) != 3)
+			continue;
+		if (cache && strcmp(cache, name))
+			continue;
+		if (bytes < 0)
+			bytes = 0;
+		bytes += objects * size;
+	}
 	fclose(f);
-	return objects;
+	return bytes;
 }
 
 bool kernel_has(const char *function)
