@@ -165,6 +165,17 @@ am_mails() {
 	return 1
 }
 
+# am_mails_anyhow TREE MAILS_DIR: the same, and where a neighbouring line differs,
+# as it may on another release than the base, with one line of context (git am
+# -C1). AM_HOW says if that was needed.
+# shellcheck disable=SC2034 # AM_HOW is for the caller
+am_mails_anyhow() {
+	AM_HOW=''
+	! am_mails "$1" "$2" || return 0
+	AM_HOW=', with git am -C1'
+	am_mails "$1" "$2" -C1
+}
+
 # am_in_clone REPO COMMIT MAILS_DIR CLONE: the series on COMMIT of REPO, in a new
 # shared clone without a full checkout; REPO and its files are not touched.
 am_in_clone() {
