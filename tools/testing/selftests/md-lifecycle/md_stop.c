@@ -206,6 +206,7 @@ TEST_F(md_stop, B8_one_add_and_one_remove)
 	ASSERT_EQ(0, uevent_wait(self->uevents, name, "remove"));
 	ASSERT_STREQ("", md_left_in_the_end(&self->md));
 	EXPECT_EQ(0, uevent_count(self->uevents, &self->disks[0], name, "remove"));
+	EXPECT_EQ(0, uevent_count(self->uevents, &self->disks[0], name, "add"));
 }
 
 TEST_HARNESS_MAIN
