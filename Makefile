@@ -7,8 +7,12 @@ run: ## play the life of md and dm devices in a VM with the patched kernel
 	@scripts/run
 test: ## every test: series checks, then the selftests in the VM
 	@scripts/test
+noautoload: ## selftests in a kernel that makes no device when a node is opened
+	@scripts/test noautoload
 compare: ## the same selftests on the base and the patched kernel, one table
 	@scripts/compare
+matrix: ## mdadm 4.2, 4.4 and 4.6, with udevd and without, one table
+	@scripts/matrix
 shell: ## a shell in the VM
 	@scripts/shell
 bench: ## a small benchmark, base against patched
@@ -22,4 +26,4 @@ help: ## this list
 
 -include scripts/series.mk
 
-.PHONY: run test compare shell bench check clean help
+.PHONY: noautoload run test compare matrix shell bench check clean help

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# Kernel source packages from Debian's archive, by an apt configuration of our
-# own under build/apt and a cache of the packages. Needs lib.sh and base/pin.
+# Packages of suites other than this machine's from Debian's archive, by an apt
+# configuration of our own under build/apt; and a cache of the kernel source
+# packages. Needs lib.sh and base/pin.
 
 PACKAGES=$CACHE/base
 
@@ -23,7 +24,7 @@ apt_setup() {
 		-o Dir::State::status=/dev/null -o APT::Sandbox::User=root
 		-o APT::Update::Post-Invoke-Success= -o Acquire::http::Timeout=20 -o Acquire::Retries=1)
 	apt-get "${APT[@]}" -o APT::Update::Error-Mode=any update >"$dir/update.log" 2>&1 ||
-		say "no archive: $DEBIAN_MIRROR $*: $(grep -m 1 -E '^(E|W|Err)' "$dir/update.log"); check the network, or set LINUX_TARBALL or KDIR"
+		say "no archive: $DEBIAN_MIRROR $*: $(grep -m 1 -E '^(E|W|Err)' "$dir/update.log"); check the network"
 }
 
 # newest_package NAME: the newest version that is no release candidate.
@@ -77,6 +78,20 @@ debian_source() {
 	printf '%s\n' "$sum" >"$deb.sha256"
 	mv "$BUILD/apt/$name"_*.deb "$deb"
 	printf '%s\n' "$deb"
+}
+
+# debian_package NAME LEAST SUITE: download the newest NAME, version LEAST or
+# newer, and say which; its path. apt checks it against the signed lists.
+debian_package() {
+	local name=$1 least=$2 suite=$3 version
+	apt_setup "$suite"
+	version=$(newest_package "$name") || version=''
+	dpkg --compare-versions "${version:-0}" ge "$least" ||
+		die "no package $name $least or newer in $DEBIAN_MIRROR $suite (there: ${version:-none}); check the network, or set MIRROR"
+	(cd "$BUILD/apt" && rm -f -- "$name"_*.deb &&
+		step "download $name $version" apt-get "${APT[@]}" download "$name=$version" >&2) ||
+		die "$name $version: download failed, see above; try again, or set MIRROR"
+	printf '%s\n' "$BUILD/apt/$name"_*.deb
 }
 
 # deb_tar DEB TAR_OPTION...: tar on the source tarball inside the package.

@@ -175,7 +175,7 @@ md_switch() {
 md_probe() {
 	rm -f /tmp/md99
 	mknod /tmp/md99 b 9 99
-	: </tmp/md99
+	! mdadm --detail /tmp/md99 >/dev/null 2>&1 || return 1
 	settle
 	sleep 1
 	left md99
@@ -320,7 +320,7 @@ row B10 md_assemble 'mdadm --stop, --assemble'
 row B2 md_observers '4 lives under two mdadm --detail; 1 s later'
 row B2 md_monitor '4 lives under mdadm --monitor; 2 s later'
 row B10 md_switch 'legacy_async_del_gendisk N, then Y; 3 lives each'
-row B5 md_probe 'a node without array opened, closed; 1 s later'
+row B5 md_probe 'mdadm --detail of a node without array; 1 s later'
 row B6 md_memory 'growth over create and stop'
 row B8 md_uevents 'uevents of one life'
 row '' dm_use 'dmsetup create linear, write, read'

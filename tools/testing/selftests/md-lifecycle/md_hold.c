@@ -44,6 +44,8 @@ FIXTURE_TEARDOWN(md_hold)
 
 TEST_F(md_hold, C1_goes_when_nothing_holds_it)
 {
+	if (md_autoload_missing())
+		SKIP(return, "%s", md_autoload_missing());
 	ASSERT_EQ(0, md_pick(&self->md));
 	self->fd = md_open(&self->md, O_RDWR);
 	ASSERT_LE(0, self->fd);
@@ -69,6 +71,8 @@ TEST_F(md_hold, C1_no_corpse_when_set_inactive)
 
 TEST_F(md_hold, C2_survives_the_open_that_made_it)
 {
+	if (md_autoload_missing())
+		SKIP(return, "%s", md_autoload_missing());
 	ASSERT_EQ(0, md_pick(&self->md));
 	self->fd = md_open(&self->md, O_RDWR);
 	ASSERT_LE(0, self->fd);
@@ -81,6 +85,8 @@ TEST_F(md_hold, C3_stays_after_a_mere_open)
 {
 	long long instance;
 
+	if (md_autoload_missing())
+		SKIP(return, "%s", md_autoload_missing());
 	ASSERT_EQ(0, md_pick(&self->md));
 	self->fd = md_open(&self->md, O_RDONLY);
 	ASSERT_LE(0, self->fd);
@@ -100,6 +106,8 @@ TEST_F(md_hold, C3_a_query_ends_the_hold)
 {
 	mdu_array_info_t info;
 
+	if (md_autoload_missing())
+		SKIP(return, "%s", md_autoload_missing());
 	ASSERT_EQ(0, md_pick(&self->md));
 	self->fd = md_open(&self->md, O_RDONLY);
 	ASSERT_LE(0, self->fd);
@@ -112,6 +120,8 @@ TEST_F(md_hold, B5_a_refused_ioctl_ends_the_hold)
 {
 	mdu_param_t param = {};
 
+	if (md_autoload_missing())
+		SKIP(return, "%s", md_autoload_missing());
 	ASSERT_EQ(0, md_pick(&self->md));
 	self->fd = md_open(&self->md, O_RDWR);
 	ASSERT_LE(0, self->fd);
@@ -122,11 +132,33 @@ TEST_F(md_hold, B5_a_refused_ioctl_ends_the_hold)
 
 TEST_F(md_hold, B5_a_sysfs_write_ends_the_hold)
 {
+	if (md_autoload_missing())
+		SKIP(return, "%s", md_autoload_missing());
 	ASSERT_EQ(0, md_pick(&self->md));
 	self->fd = md_open(&self->md, O_RDWR);
 	ASSERT_LE(0, self->fd);
 	ASSERT_EQ(0, md_attr_write(&self->md, "layout", "0"));
 	md_close(&self->fd);
+	EXPECT_STREQ("", md_left_in_the_end(&self->md));
+}
+
+/* Through sysfs an array is configured with one write after the other. */
+TEST_F(md_hold, C3_a_configuration_through_sysfs_keeps_it)
+{
+	long long instance;
+
+	if (md_autoload_missing())
+		SKIP(return, "%s", md_autoload_missing());
+	ASSERT_EQ(0, md_pick(&self->md));
+	self->fd = md_open(&self->md, O_RDWR);
+	ASSERT_LE(0, self->fd);
+	instance = md_diskseq(&self->md);
+	md_close(&self->fd);
+	ASSERT_EQ(0, md_attr_write(&self->md, "level", "raid1"));
+	ASSERT_EQ(0, md_attr_write(&self->md, "layout", "0"));
+	ASSERT_EQ(0, md_attr_write(&self->md, "raid_disks", "2"));
+	EXPECT_EQ(instance, md_diskseq(&self->md));
+	ASSERT_EQ(0, md_attr_write(&self->md, "array_state", "clear"));
 	EXPECT_STREQ("", md_left_in_the_end(&self->md));
 }
 

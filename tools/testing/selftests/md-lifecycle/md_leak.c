@@ -57,6 +57,9 @@ static int lives(struct _test_data_md_leak *self, int nr)
 		/* Who else has the last one open, or opens it, is no matter here. */
 		end = now_ms() + DEADLINE_MS;
 		do {
+			ret = md_new_array(&self->md);
+			if (ret && ret != -EEXIST)
+				return ret;
 			fd = md_open(&self->md, O_RDWR);
 		} while ((fd == -ENODEV || fd == -ENXIO) && now_ms() < end);
 		if (fd < 0)

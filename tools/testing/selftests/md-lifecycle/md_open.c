@@ -68,6 +68,8 @@ TEST_F(md_open, C7_open_after_stop_gets_a_new_instance)
 {
 	long long old;
 
+	if (md_autoload_missing())
+		SKIP(return, "%s", md_autoload_missing());
 	self->fd = md_open(&self->md, O_RDWR);
 	ASSERT_LE(0, self->fd);
 	ASSERT_EQ(0, md_build(self->fd, self->disks, 2));
@@ -99,6 +101,8 @@ TEST_F_TIMEOUT(md_open, C7_no_open_refused_over_many_lives, 120)
 {
 	int i, ret, rest, refused = 0;
 
+	if (md_autoload_missing())
+		SKIP(return, "%s", md_autoload_missing());
 	for (i = 0; i < OBSERVERS; i++)
 		ASSERT_EQ(0, observer_start(&self->observers[i], self->md.node));
 	for (i = 0; i < CYCLES; i++) {
@@ -119,6 +123,8 @@ TEST_F_TIMEOUT(md_open, B2_nothing_left_by_observers, 120)
 {
 	int i, rest;
 
+	if (md_autoload_missing())
+		SKIP(return, "%s", md_autoload_missing());
 	for (i = 0; i < OBSERVERS; i++)
 		ASSERT_EQ(0, observer_start(&self->observers[i], self->md.node));
 	for (i = 0; i < CYCLES; i++) {

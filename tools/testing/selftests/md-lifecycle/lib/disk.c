@@ -65,13 +65,24 @@ int disk_create(struct disk *disk, unsigned int mib, bool data)
 	return ret;
 }
 
+int disk_power_off(const struct disk *disk)
+{
+	return file_write("0", NULLB "/%s/power", disk->name);
+}
+
+int disk_break(const struct disk *disk)
+{
+	/* The first 64 MiB of it: there are only so many bad blocks. */
+	return file_write("+0-131071", NULLB "/%s/badblocks", disk->name);
+}
+
 void disk_destroy(struct disk *disk)
 {
 	char path[128];
 
 	if (!disk->name[0])
 		return;
-	file_write("0", NULLB "/%s/power", disk->name);
+	disk_power_off(disk);
 	snprintf(path, sizeof(path), NULLB "/%s", disk->name);
 	if (rmdir(path))
 		fprintf(stderr, "# cannot remove %s: %m\n", path);

@@ -85,6 +85,12 @@ const char *disk_missing(void);
 /* Make a disk of @mib MiB; with @data one that keeps what is written. */
 int disk_create(struct disk *disk, unsigned int mib, bool data);
 
+/* Pull it out, whoever uses it. */
+int disk_power_off(const struct disk *disk);
+
+/* Let all reads and writes fail. */
+int disk_break(const struct disk *disk);
+
 /* Remove it. Does nothing for a disk that was never made. */
 void disk_destroy(struct disk *disk);
 
@@ -92,6 +98,7 @@ void disk_destroy(struct disk *disk);
 
 struct md_dev {
 	char name[32];		/* as in /sys/block */
+	unsigned int major;	/* 0: the usual one, MD_MAJOR */
 	unsigned int minor;
 	char node[64];		/* made by mknod: devtmpfs and udev leave it */
 };
@@ -110,19 +117,43 @@ int md_pick(struct md_dev *md);
 /* The same, for a name: made by md_new_array() only. */
 int md_pick_name(struct md_dev *md);
 
+/* The same, for one with minors for its partitions: made by opening the node. */
+int md_pick_partitionable(struct md_dev *md);
+
 /* Create the device by its name; for md_NAME its node is made here. */
 int md_new_array(struct md_dev *md);
+
+/* Why opening a node makes no device here, or NULL. */
+const char *md_autoload_missing(void);
 
 /* Open the node made by mknod. */
 int md_open(const struct md_dev *md, int flags);
 
 int md_ioctl(int fd, unsigned long cmd, void *arg);
 
-/* SET_ARRAY_INFO and ADD_NEW_DISK for a raid1 without superblocks. */
+struct md_shape {
+	int level;		/* LEVEL_LINEAR is -1 */
+	bool persistent;	/* superblocks of version 0.90 */
+};
+
+/* SET_ARRAY_INFO and ADD_NEW_DISK for a clean array of 1 MiB of each disk. */
+int md_configure_as(int fd, const struct md_shape *shape,
+		    const struct disk *disks, int nr);
+
+/* The same for a raid1 without superblocks. */
 int md_configure(int fd, const struct disk *disks, int nr);
+
+int md_run(int fd);
 
 /* md_configure() and RUN_ARRAY. */
 int md_build(int fd, const struct disk *disks, int nr);
+
+/*
+ * Open it, build the array, and let it be read for partitions, which the first
+ * open after that does. Returns the descriptor.
+ */
+int md_start(const struct md_dev *md, const struct md_shape *shape,
+	     const struct disk *disks, int nr);
 
 int md_stop(int fd);
 
@@ -179,17 +210,28 @@ struct observer {
 	struct observer_counts {
 		unsigned int rounds;	/* opened, asked, closed */
 		unsigned int refused;	/* ENODEV or ENXIO from open */
+		unsigned int absent;	/* ENOENT from open */
+		unsigned int stale;	/* ESTALE from open */
+		unsigned int failed;	/* any other error from open: */
+		int error;		/* the last of these */
+		int end;		/* told to finish */
 	} *counts;
 };
 
 /* Keep opening @path and asking for the array; in a process of its own. */
 int observer_start(struct observer *obs, const char *path);
 
+/* The same, with more flags for open(), and pausing for a moment after each. */
+int observer_start_slow(struct observer *obs, const char *path, int flags);
+
 /* Wait until it has opened the path, asked and closed once from now on. */
 int observer_wait(struct observer *obs);
 
 /* How many of its opens found a device that is there, and yet is not. */
 unsigned int observer_refused(const struct observer *obs);
+
+/* Tell it to finish: -ETIMEDOUT if it is stuck. Its counts stay. */
+int observer_finish(struct observer *obs);
 void observer_stop(struct observer *obs);
 
 /* --- hog.c: keep the kernel's workers from running --- */

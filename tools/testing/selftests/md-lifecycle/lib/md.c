@@ -30,7 +30,8 @@ static int md_mknod(struct md_dev *md)
 	mkdir(MD_NODES, 0700);
 	snprintf(md->node, sizeof(md->node), MD_NODES "/%s", md->name);
 	unlink(md->node);
-	if (mknod(md->node, S_IFBLK | 0600, makedev(MD_MAJOR, md->minor)))
+	if (mknod(md->node, S_IFBLK | 0600,
+		  makedev(md->major ?: MD_MAJOR, md->minor)))
 		return -errno;
 	return 0;
 }
@@ -52,10 +53,44 @@ int md_pick(struct md_dev *md)
 	return -EBUSY;
 }
 
+/* The number of the driver called "mdp". */
+static int mdp_major(void)
+{
+	int major = -ENOENT, nr;
+	char line[64], name[32];
+	FILE *f;
+
+	f = fopen("/proc/devices", "re");
+	if (!f)
+		return -errno;
+	while (fgets(line, sizeof(line), f))
+		if (sscanf(line, "%d %31s", &nr, name) == 2 && !strcmp(name, "mdp"))
+			major = nr;
+	fclose(f);
+	return major;
+}
+
+int md_pick_partitionable(struct md_dev *md)
+{
+	int major = mdp_major(), i;
+
+	if (major < 0)
+		return major;
+	for (i = 0; i < 64; i++) {
+		md->major = major;
+		md->minor = i << MdpMinorShift;
+		snprintf(md->name, sizeof(md->name), "md_d%d", i);
+		if (!*md_left(md))
+			return md_mknod(md);
+	}
+	return -EBUSY;
+}
+
 int md_pick_name(struct md_dev *md)
 {
 	static unsigned int serial;
 
+	md->major = 0;
 	md->minor = 0;
 	md->node[0] = '\0';
 	snprintf(md->name, sizeof(md->name), "md_lc%d_%u", getpid(), serial++);
@@ -85,24 +120,46 @@ int md_open(const struct md_dev *md, int flags)
 	return fd < 0 ? -errno : fd;
 }
 
+const char *md_autoload_missing(void)
+{
+	struct md_dev md = {};
+	char val[8];
+	int fd;
+
+	if (!file_read(val, sizeof(val), MD_PARAM "create_on_open") && val[0] == 'N')
+		return "create_on_open=0: opening a node makes no device";
+	if (md_pick(&md))
+		return "all numbers are in use";
+	fd = md_open(&md, O_RDONLY);
+	if (fd >= 0)
+		close(fd);
+	md_cleanup(&md);
+	if (fd == -ENXIO)
+		return "no BLOCK_LEGACY_AUTOLOAD: opening a node makes no device";
+	return NULL;
+}
+
 int md_ioctl(int fd, unsigned long cmd, void *arg)
 {
 	return ioctl(fd, cmd, arg) < 0 ? -errno : 0;
 }
 
-int md_configure(int fd, const struct disk *disks, int nr)
+int md_configure_as(int fd, const struct md_shape *shape,
+		    const struct disk *disks, int nr)
 {
 	mdu_array_info_t array = {
 		.major_version = 0,
 		.minor_version = 90,
-		.level = 1,
+		.level = shape->level,
 		.nr_disks = nr,
 		.raid_disks = nr,
 		.active_disks = nr,
 		.working_disks = nr,
-		.not_persistent = 1,
+		.not_persistent = !shape->persistent,
 		.state = 1 << MD_SB_CLEAN,
-		.chunk_size = 0,
+		/* raid10: two copies, near; raid5: left-symmetric */
+		.layout = shape->level == 10 ? 0x102 : shape->level == 5 ? 2 : 0,
+		.chunk_size = shape->level == 1 ? 0 : 65536,
 		.size = 1024,
 	};
 	int i, ret;
@@ -122,12 +179,41 @@ int md_configure(int fd, const struct disk *disks, int nr)
 	return ret;
 }
 
-int md_build(int fd, const struct disk *disks, int nr)
+int md_configure(int fd, const struct disk *disks, int nr)
+{
+	const struct md_shape mirror = { .level = 1 };
+
+	return md_configure_as(fd, &mirror, disks, nr);
+}
+
+int md_run(int fd)
 {
 	mdu_param_t param = {};
-	int ret = md_configure(fd, disks, nr);
 
-	return ret ?: md_ioctl(fd, RUN_ARRAY, &param);
+	return md_ioctl(fd, RUN_ARRAY, &param);
+}
+
+int md_build(int fd, const struct disk *disks, int nr)
+{
+	return md_configure(fd, disks, nr) ?: md_run(fd);
+}
+
+int md_start(const struct md_dev *md, const struct md_shape *shape,
+	     const struct disk *disks, int nr)
+{
+	int fd, fd2, ret;
+
+	fd = md_open(md, O_RDWR);
+	if (fd < 0)
+		return fd;
+	ret = md_configure_as(fd, shape, disks, nr) ?: md_run(fd);
+	fd2 = ret ?: md_open(md, O_RDONLY);
+	if (fd2 < 0) {
+		close(fd);
+		return fd2;
+	}
+	close(fd2);
+	return fd;
 }
 
 int md_stop(int fd)
@@ -186,8 +272,9 @@ const char *md_left(const struct md_dev *md)
 	snprintf(left, sizeof(left), "%s%s%s%s",
 		 path_exists("/dev/%s", md->name) ? "node " : "",
 		 path_exists("/sys/block/%s", md->name) ? "sysfs " : "",
-		 md->minor && path_exists("/sys/dev/block/9:%u", md->minor) ?
-			"number " : "",
+		 (md->major || md->minor) &&
+		 path_exists("/sys/dev/block/%u:%u", md->major ?: MD_MAJOR,
+			     md->minor) ? "number " : "",
 		 in_mdstat(md->name) ? "mdstat " : "");
 	return left;
 }

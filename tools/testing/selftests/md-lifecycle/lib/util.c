@@ -92,17 +92,26 @@ void udev_settle(void)
 		run("udevadm settle --timeout=%d", DEADLINE_MS / 1000);
 }
 
+/* udevd hangs up on its clients now and then ("Broken pipe"): ask again. */
+static void udev_control(const char *option)
+{
+	int i;
+
+	if (!path_exists("/run/udev/control"))
+		return;
+	for (i = 0; i < 5 && run("udevadm control %s", option); i++)
+		;
+}
+
 void udev_pause(void)
 {
 	udev_settle();
-	if (path_exists("/run/udev/control"))
-		run("udevadm control --stop-exec-queue");
+	udev_control("--stop-exec-queue");
 }
 
 void udev_resume(void)
 {
-	if (path_exists("/run/udev/control"))
-		run("udevadm control --start-exec-queue");
+	udev_control("--start-exec-queue");
 }
 
 uint64_t now_ms(void)

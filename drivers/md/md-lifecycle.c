@@ -1,0 +1,543 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The life of an md device; md-lifecycle.h tells what states there are.
+ *
+ * Identity and memory are different things.  What others can see of a device
+ * (number, name, node, sysfs) ends when the work item has deleted the gendisk;
+ * the memory ends with the last reference to the gendisk, which may be a file
+ * descriptor that nobody remembers.  Nothing that is about a new device ever
+ * waits for the second.
+ */
+#include <linux/blkdev.h>
+#include <linux/kobject.h>
+#include <linux/major.h>
+#include <linux/raid/md_u.h>
+#include <linux/wait_bit.h>
+#include <linux/xarray.h>
+
+#include "md.h"
+#include "md-lifecycle.h"
+
+#define CREATE_TRACE_POINTS
+#include <trace/events/md.h>
+
+LIST_HEAD(all_mddevs);
+DEFINE_SPINLOCK(all_mddevs_lock);
+/* From md_life_claim() to md_life_publish(). */
+DEFINE_MUTEX(md_create_mutex);
+
+/* Who has a number, from NASCENT to DYING; new ones under md_create_mutex. */
+static DEFINE_XARRAY_ALLOC(md_units);
+
+/* Numbers for devices that are made by name only: no node opens these. */
+#define MD_FIRST_NAMED_MINOR	512
+static const struct xa_limit md_named_units =
+	XA_LIMIT(MKDEV(MD_MAJOR, MD_FIRST_NAMED_MINOR), MKDEV(MD_MAJOR, MINORMASK));
+
+/* Takes no other lock and flushes no other queue than the device's own work. */
+static struct workqueue_struct *md_del_wq;
+
+static const char * const state_names[] = {
+	[MD_LIFE_NONE]		= "none",
+	[MD_LIFE_NASCENT]	= "nascent",
+	[MD_LIFE_LIVE]		= "live",
+	[MD_LIFE_DYING]		= "dying",
+	[MD_LIFE_GONE]		= "gone",
+};
+
+static const char * const hold_names[] = {
+	[MD_HOLD_NONE]		= "none",
+	[MD_HOLD_UNTIL_IOCTL]	= "until_ioctl",
+	[MD_HOLD_UNTIL_STOP]	= "until_stop",
+};
+
+static const char * const reason_names[] = {
+	[MD_LIFE_PROBE]		= "probe",
+	[MD_LIFE_NEW_ARRAY]	= "new_array",
+	[MD_LIFE_BOOT]		= "boot",
+	[MD_LIFE_READY]		= "ready",
+	[MD_LIFE_TOUCHED]	= "touched",
+	[MD_LIFE_STOP]		= "stop",
+	[MD_LIFE_IDLE]		= "idle",
+	[MD_LIFE_DELETED]	= "deleted",
+	[MD_LIFE_FREED]		= "freed",
+	[MD_LIFE_ERROR]		= "error",
+};
+
+static void md_life_work(struct work_struct *work);
+
+static void md_life_change(struct mddev *mddev, enum md_life_state from,
+			   enum md_life_state to, enum md_life_reason why)
+{
+	struct md_life *life = &mddev->life;
+
+	lockdep_assert_held(&all_mddevs_lock);
+	WARN_ON_ONCE(life->state != from);
+	trace_md_life(mddev->unit, mdname(mddev), state_names[from],
+		      state_names[to], reason_names[why]);
+	WRITE_ONCE(life->state, to);
+}
+
+static void md_life_set_hold(struct mddev *mddev, enum md_hold hold,
+			     enum md_life_reason why)
+{
+	struct md_life *life = &mddev->life;
+
+	lockdep_assert_held(&all_mddevs_lock);
+	if (life->hold == hold)
+		return;
+	trace_md_hold(mddev->unit, mdname(mddev), hold_names[life->hold],
+		      hold_names[hold], reason_names[why]);
+	WRITE_ONCE(life->hold, hold);
+}
+
+/**
+ * md_life_start - prepare for devices, when md is loaded
+ *
+ * Context: process, may sleep.
+ * Return: 0 or -ENOMEM.
+ */
+int __init md_life_start(void)
+{
+	md_del_wq = alloc_workqueue("md_del", WQ_UNBOUND, 0);
+	return md_del_wq ? 0 : -ENOMEM;
+}
+
+/**
+ * md_life_end - wait until the last device's memory has gone
+ *
+ * The caller has seen to it that no device is created any more, and has killed
+ * those that there were.
+ *
+ * Context: process, sleeps.
+ */
+void md_life_end(void)
+{
+	spin_lock(&all_mddevs_lock);
+	wait_var_event_spinlock(&all_mddevs, list_empty(&all_mddevs),
+				&all_mddevs_lock);
+	spin_unlock(&all_mddevs_lock);
+	destroy_workqueue(md_del_wq);
+	md_del_wq = NULL;
+}
+
+/**
+ * md_life_init - initialise what an mddev has of a life
+ * @mddev: any new mddev, also one of dm-raid
+ *
+ * Context: any.
+ */
+void md_life_init(struct mddev *mddev)
+{
+	mddev->life.state = MD_LIFE_NONE;
+	mddev->life.hold = MD_HOLD_NONE;
+	INIT_WORK(&mddev->life.work, md_life_work);
+	init_completion(&mddev->life.gone);
+	INIT_LIST_HEAD(&mddev->all_mddevs);
+}
+
+static struct mddev *md_life_find_name(const char *name)
+{
+	struct mddev *mddev;
+	unsigned long index;
+
+	xa_for_each(&md_units, index, mddev)
+		if (strcmp(mdname(mddev), name) == 0)
+			return mddev;
+	return NULL;
+}
+
+/**
+ * md_life_claim - give a new mddev its number and name: NONE to NASCENT
+ * @mddev: has a gendisk that has its name, and that nobody knows yet
+ * @unit: the number, of the whole disk; or 0 for any that no node opens
+ * @why: the device is created; decides what keeps it
+ *
+ * Context: process, may sleep; md_create_mutex is held until md_life_publish()
+ * or md_life_unclaim().
+ * Return: NULL on success.  The device that still has the number or the name if
+ * that one is DYING: with a reference that the caller drops when it has waited
+ * for it, without md_create_mutex, to claim once more.  Or an error:
+ * -EEXIST: number or name are in use;
+ * -EBUSY: there is no free number;
+ * -ENODEV: md is not ready;
+ * -ENOMEM.
+ */
+struct mddev *md_life_claim(struct mddev *mddev, dev_t unit, enum md_life_reason why)
+{
+	static u32 next = MKDEV(MD_MAJOR, MD_FIRST_NAMED_MINOR);
+	struct mddev *old;
+	int err;
+
+	lockdep_assert_held(&md_create_mutex);
+
+	/* A parameter of the module is read before md_init(). */
+	if (!md_del_wq)
+		return ERR_PTR(-ENODEV);
+
+	spin_lock(&all_mddevs_lock);
+	old = unit ? xa_load(&md_units, unit) : NULL;
+	/* "md_d0" is a name that belongs to a number, and one that anybody can take. */
+	if (!old && MAJOR(unit) != MD_MAJOR)
+		old = md_life_find_name(mdname(mddev));
+	if (old) {
+		/* The reference of the deletion work is still there. */
+		if (old->life.state == MD_LIFE_DYING)
+			atomic_inc(&old->active);
+		else
+			old = ERR_PTR(-EEXIST);
+		spin_unlock(&all_mddevs_lock);
+		return old;
+	}
+	spin_unlock(&all_mddevs_lock);
+
+	if (unit) {
+		err = xa_insert(&md_units, unit, mddev, GFP_KERNEL);
+	} else {
+		u32 free;
+
+		err = xa_alloc_cyclic(&md_units, &free, mddev, md_named_units,
+				      &next, GFP_KERNEL);
+		if (err >= 0)
+			unit = free;
+	}
+	if (err < 0)
+		return ERR_PTR(err);
+
+	mddev->unit = unit;
+	if (MAJOR(unit) == MD_MAJOR)
+		mddev->md_minor = MINOR(unit);
+	else
+		mddev->md_minor = MINOR(unit) >> MdpMinorShift;
+
+	spin_lock(&all_mddevs_lock);
+	md_life_change(mddev, MD_LIFE_NONE, MD_LIFE_NASCENT, why);
+	md_life_set_hold(mddev, why == MD_LIFE_PROBE ? MD_HOLD_UNTIL_IOCTL :
+						       MD_HOLD_UNTIL_STOP, why);
+	spin_unlock(&all_mddevs_lock);
+	return NULL;
+}
+
+/**
+ * md_life_unclaim - it could not be made after all: NASCENT to NONE
+ * @mddev: nobody but its creator knows it
+ *
+ * Context: process; md_create_mutex is held.
+ */
+void md_life_unclaim(struct mddev *mddev)
+{
+	lockdep_assert_held(&md_create_mutex);
+
+	spin_lock(&all_mddevs_lock);
+	xa_erase(&md_units, mddev->unit);
+	md_life_change(mddev, MD_LIFE_NASCENT, MD_LIFE_NONE, MD_LIFE_ERROR);
+	spin_unlock(&all_mddevs_lock);
+}
+
+/**
+ * md_life_publish - it is complete, let it be found: NASCENT to LIVE
+ * @mddev: from here on only the last reference frees it
+ *
+ * Context: process; md_create_mutex and the reconfig_mutex of @mddev are held.
+ */
+void md_life_publish(struct mddev *mddev)
+{
+	lockdep_assert_held(&md_create_mutex);
+	lockdep_assert_held(&mddev->reconfig_mutex);
+
+	spin_lock(&all_mddevs_lock);
+	md_life_change(mddev, MD_LIFE_NASCENT, MD_LIFE_LIVE, MD_LIFE_READY);
+	list_add(&mddev->all_mddevs, &all_mddevs);
+	spin_unlock(&all_mddevs_lock);
+}
+
+/**
+ * md_life_touch - somebody has done something to it: end a hold until then
+ * @mddev: referenced
+ *
+ * Context: process.
+ */
+void md_life_touch(struct mddev *mddev)
+{
+	if (READ_ONCE(mddev->life.hold) != MD_HOLD_UNTIL_IOCTL)
+		return;
+	spin_lock(&all_mddevs_lock);
+	if (mddev->life.hold == MD_HOLD_UNTIL_IOCTL)
+		md_life_set_hold(mddev, MD_HOLD_NONE, MD_LIFE_TOUCHED);
+	spin_unlock(&all_mddevs_lock);
+}
+
+/**
+ * md_life_reset - end every hold, as it was stopped without having an array
+ * @mddev: referenced; that reference is what it lives by now
+ * @why: or because it could not be made
+ *
+ * Context: process; the reconfig_mutex of @mddev is held.
+ */
+void md_life_reset(struct mddev *mddev, enum md_life_reason why)
+{
+	lockdep_assert_held(&mddev->reconfig_mutex);
+
+	spin_lock(&all_mddevs_lock);
+	md_life_set_hold(mddev, MD_HOLD_NONE, why);
+	spin_unlock(&all_mddevs_lock);
+}
+
+static void md_life_die(struct mddev *mddev, enum md_life_reason why)
+{
+	/* First, so that an open that is refused has something to wait for. */
+	disk_begin_closing(mddev->gendisk);
+	md_life_change(mddev, MD_LIFE_LIVE, MD_LIFE_DYING, why);
+	md_life_set_hold(mddev, MD_HOLD_NONE, why);
+	/* For the work item, dropped when the device is GONE. */
+	atomic_inc(&mddev->active);
+}
+
+/**
+ * md_life_kill - the array has been stopped for good: LIVE to DYING
+ * @mddev: unconfigured, with a reference of the caller's, who calls
+ *	md_life_delete() when it has dropped the reconfig_mutex
+ *
+ * Context: process; the reconfig_mutex of @mddev is held, nobody else gets it
+ * any more through mddev_lock().
+ */
+void md_life_kill(struct mddev *mddev)
+{
+	lockdep_assert_held(&mddev->reconfig_mutex);
+
+	spin_lock(&all_mddevs_lock);
+	md_life_die(mddev, MD_LIFE_STOP);
+	spin_unlock(&all_mddevs_lock);
+}
+
+/**
+ * md_life_delete - delete what md_life_kill() has killed, and wait for it
+ * @mddev: referenced by the caller
+ *
+ * Context: process, sleeps.  Neither the reconfig_mutex of @mddev nor an active
+ * reference to one of its sysfs attributes may be held.
+ * Return: 0 when the device is GONE; -ERESTARTSYS if the caller was killed: the
+ * deletion goes on without it.
+ */
+int md_life_delete(struct mddev *mddev)
+{
+	queue_work(md_del_wq, &mddev->life.work);
+	return md_life_wait_gone(mddev);
+}
+
+/**
+ * md_life_wait_gone - wait until a DYING device is GONE
+ * @mddev: referenced
+ *
+ * Context: as for md_life_delete().
+ * Return: 0, or -ERESTARTSYS if the caller was killed.
+ */
+int md_life_wait_gone(struct mddev *mddev)
+{
+	lockdep_assert_not_held(&mddev->reconfig_mutex);
+	return wait_for_completion_killable(&mddev->life.gone);
+}
+
+/* DYING to GONE */
+static void md_life_do_delete(struct mddev *mddev)
+{
+	/*
+	 * Queued by the thread of the array, which has gone; but it may still
+	 * be in its last steps, after it has let the stop go on.
+	 */
+	cancel_work_sync(&mddev->sync_work);
+	if (mddev->kobj.state_in_sysfs)
+		kobject_del(&mddev->kobj);
+	del_gendisk(mddev->gendisk);
+
+	spin_lock(&all_mddevs_lock);
+	xa_erase(&md_units, mddev->unit);
+	md_life_change(mddev, MD_LIFE_DYING, MD_LIFE_GONE, MD_LIFE_DELETED);
+	spin_unlock(&all_mddevs_lock);
+	disk_end_closing(mddev->gendisk);
+	complete_all(&mddev->life.gone);
+}
+
+static void md_life_work(struct work_struct *work)
+{
+	struct mddev *mddev = container_of(work, struct mddev, life.work);
+
+	if (READ_ONCE(mddev->life.state) == MD_LIFE_DYING) {
+		md_life_do_delete(mddev);
+		mddev_put(mddev);
+	} else {
+		kobject_put(&mddev->kobj);
+	}
+}
+
+/* The last user has left. */
+static void md_life_idle(struct mddev *mddev)
+{
+	struct md_life *life = &mddev->life;
+
+	lockdep_assert_held(&all_mddevs_lock);
+
+	if (life->state == MD_LIFE_LIVE) {
+		if (!md_is_unconfigured(mddev) || life->hold != MD_HOLD_NONE)
+			return;
+		md_life_die(mddev, MD_LIFE_IDLE);
+	} else {
+		/* Nobody can get a reference any more: this happens once. */
+		WARN_ON_ONCE(life->state != MD_LIFE_GONE);
+	}
+	queue_work(md_del_wq, &life->work);
+}
+
+/**
+ * md_life_free - free an mddev whose gendisk goes: GONE to NONE
+ * @mddev: without any reference; there is nothing left to destroy in it
+ *
+ * Context: process.  md_life_end() may return at once.
+ */
+void md_life_free(struct mddev *mddev)
+{
+	spin_lock(&all_mddevs_lock);
+	md_life_change(mddev, MD_LIFE_GONE, MD_LIFE_NONE, MD_LIFE_FREED);
+	list_del(&mddev->all_mddevs);
+	kfree(mddev);
+	wake_up_var_locked(&all_mddevs, &all_mddevs_lock);
+	spin_unlock(&all_mddevs_lock);
+}
+
+/**
+ * md_is_unconfigured - no array yet, or no more
+ * @mddev: has no user, or its reconfig_mutex is held
+ *
+ * Context: any.
+ * Return: true if nothing would be lost with the device.
+ */
+bool md_is_unconfigured(const struct mddev *mddev)
+{
+	return !mddev->raid_disks && list_empty(&mddev->disks) && !mddev->ctime;
+}
+
+/**
+ * mddev_get - get a reference to an mddev that may be going
+ * @mddev: pinned by all_mddevs_lock, its gendisk or its kobject
+ *
+ * Context: process; all_mddevs_lock is held.
+ * Return: @mddev, or NULL if its life is over.
+ */
+struct mddev *mddev_get(struct mddev *mddev)
+{
+	lockdep_assert_held(&all_mddevs_lock);
+
+	if (md_life_is_over(&mddev->life))
+		return NULL;
+	atomic_inc(&mddev->active);
+	return mddev;
+}
+
+/**
+ * mddev_put_locked - drop a reference
+ * @mddev: may be gone afterwards, but not before all_mddevs_lock is dropped
+ *
+ * Context: process; all_mddevs_lock is held.
+ */
+void mddev_put_locked(struct mddev *mddev)
+{
+	lockdep_assert_held(&all_mddevs_lock);
+
+	if (atomic_dec_and_test(&mddev->active))
+		md_life_idle(mddev);
+}
+
+/**
+ * mddev_put - drop a reference
+ * @mddev: may be gone afterwards
+ *
+ * The last one lets a device go that nobody needs: its work item deletes it.
+ *
+ * Context: process; takes all_mddevs_lock.
+ */
+void mddev_put(struct mddev *mddev)
+{
+	if (!atomic_dec_and_lock(&mddev->active, &all_mddevs_lock))
+		return;
+	md_life_idle(mddev);
+	spin_unlock(&all_mddevs_lock);
+}
+
+/**
+ * md_life_open - count an opener, unless the device is closing or dying
+ * @mddev: pinned by its gendisk
+ *
+ * Context: process; the open_mutex of the gendisk is held.
+ * Return: 0, or -EOPENSTALE: the block layer waits until the stop has failed or
+ * the device is GONE, and starts the open over.
+ */
+int md_life_open(struct mddev *mddev)
+{
+	int err = -EOPENSTALE;
+
+	spin_lock(&all_mddevs_lock);
+	if (!test_bit(MD_CLOSING, &mddev->flags) && mddev_get(mddev)) {
+		atomic_inc(&mddev->openers);
+		err = 0;
+	}
+	spin_unlock(&all_mddevs_lock);
+	return err;
+}
+
+/**
+ * md_life_release - the counterpart of md_life_open()
+ * @mddev: may be gone afterwards
+ *
+ * Context: process; the open_mutex of the gendisk is held.
+ */
+void md_life_release(struct mddev *mddev)
+{
+	atomic_dec(&mddev->openers);
+	mddev_put(mddev);
+}
+
+/**
+ * md_life_begin_closing - keep new openers out, as the array may be stopped
+ * @mddev: referenced
+ * @openers: how many the caller is of those that have it open
+ *
+ * The task that has begun the closing ends it, with md_life_end_closing() or
+ * the death of the device.
+ *
+ * Context: process.
+ * Return: 0;
+ * -EBUSY: it runs and is open elsewhere, or another task is closing it;
+ * -ENODEV: its life is over.
+ */
+int md_life_begin_closing(struct mddev *mddev, int openers)
+{
+	int err = 0;
+
+	spin_lock(&all_mddevs_lock);
+	if (md_life_is_over(&mddev->life))
+		err = -ENODEV;
+	else if (mddev->pers && atomic_read(&mddev->openers) > openers)
+		err = -EBUSY;
+	else if (test_and_set_bit(MD_CLOSING, &mddev->flags))
+		err = -EBUSY;
+	else
+		disk_begin_closing(mddev->gendisk);
+	spin_unlock(&all_mddevs_lock);
+	return err;
+}
+
+/**
+ * md_life_end_closing - it was not stopped for good: let it be opened again
+ * @mddev: referenced; md_life_begin_closing() was called by this task
+ *
+ * Context: process.
+ */
+void md_life_end_closing(struct mddev *mddev)
+{
+	spin_lock(&all_mddevs_lock);
+	clear_bit(MD_CLOSING, &mddev->flags);
+	/* Another task may have stopped it: then the deletion ends it. */
+	if (!md_life_is_over(&mddev->life))
+		disk_end_closing(mddev->gendisk);
+	spin_unlock(&all_mddevs_lock);
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The number of an array that is not there, added as a member to an array whose
+ * sync work is waiting: for the lock that the one who adds it has. Where adding
+ * makes that array, and that waits for all work of all arrays, it is for good:
+ * nobody can be killed, and after it no number can be opened that is not there.
+ * So this is a program of its own, to be run last.
+ */
+#include <fcntl.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "harness.h"
+#include "stall.h"
+
+FIXTURE(md_deadlock) {
+	struct disk disks[2];
+	struct md_dev md, member;
+	struct worker_stall workers;
+	struct task adder;
+	char old_create[8];
+	int fd;
+	bool stuck;
+};
+
+FIXTURE_VARIANT(md_deadlock) {
+	bool by_ioctl;
+};
+
+FIXTURE_VARIANT_ADD(md_deadlock, new_dev) {};
+FIXTURE_VARIANT_ADD(md_deadlock, add_new_disk) { .by_ioctl = true };
+
+static long open_member(struct task *task, void *arg)
+{
+	struct _test_data_md_deadlock *self = arg;
+	int fd = md_open(&self->member, O_RDONLY);
+
+	if (fd < 0)
+		return fd;
+	md_touch(fd);
+	close(fd);
+	return 0;
+}
+
+FIXTURE_SETUP(md_deadlock)
+{
+	const struct md_shape mirror = { .level = 1 };
+	const char *missing = md_missing("create_on_open") ?: task_missing();
+	int ret;
+
+	self->fd = -1;
+	self->stuck = true;
+	if (missing)
+		SKIP(return, "%s", missing);
+	ret = worker_stall_start(&self->workers);
+	worker_stall_end(&self->workers);
+	if (ret)
+		SKIP(return, "workers cannot be kept from running");
+	udev_pause();
+	ASSERT_EQ(0, md_param_set("create_on_open", "Y", self->old_create,
+				  sizeof(self->old_create)));
+	ASSERT_EQ(0, md_pick(&self->md));
+	ASSERT_EQ(0, md_pick(&self->member));
+	ASSERT_EQ(0, task_start(&self->adder, "an open", open_member, self, -1));
+	ret = task_result(&self->adder);
+	task_end(&self->adder);
+	if (ret == -ETIMEDOUT)
+		SKIP(return, "opens hang for good since the last test");
+	ASSERT_EQ(0, ret);
+	self->stuck = false;
+	ASSERT_STREQ("", md_left_in_the_end(&self->member));
+	ASSERT_EQ(0, disk_create(&self->disks[0], 8, false));
+	ASSERT_EQ(0, disk_create(&self->disks[1], 8, false));
+	self->fd = md_start(&self->md, &mirror, self->disks, 2);
+	ASSERT_LE(0, self->fd);
+}
+
+FIXTURE_TEARDOWN(md_deadlock)
+{
+	worker_stall_end(&self->workers);
+	task_end(&self->adder);
+	udev_resume();
+
+	/* Whoever touches that array is stuck, too. */
+	if (self->stuck)
+		return;
+	if (self->fd >= 0)
+		close(self->fd);
+	md_cleanup(&self->md);
+	md_cleanup(&self->member);
+	disk_destroy(&self->disks[0]);
+	disk_destroy(&self->disks[1]);
+	md_param_set("create_on_open", self->old_create, NULL, 0);
+}
+
+/*
+ * The array's thread gives the sync work to a worker, of its own CPU or of any:
+ * let it do so where no worker runs.
+ */
+static int go_beside_workers(const struct worker_stall *workers, pid_t pid)
+{
+	struct sched_param param = { .sched_priority = 2 };
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(workers->cpu, &set);
+	if (sched_setscheduler(pid, SCHED_FIFO, &param) ||
+	    sched_setaffinity(pid, sizeof(set), &set))
+		return -errno;
+	return 0;
+}
+
+static long add_member(struct task *task, void *arg)
+{
+	struct _test_data_md_deadlock *self = arg;
+	mdu_disk_info_t info = {
+		.number = 2, .raid_disk = -1, .major = MD_MAJOR,
+		.minor = self->member.minor,
+	};
+	char dev[32];
+
+	if (self->fd >= 0)
+		return md_ioctl(self->fd, ADD_NEW_DISK, &info);
+	snprintf(dev, sizeof(dev), "%u:%u", MD_MAJOR, self->member.minor);
+	return md_attr_write(&self->md, "new_dev", dev);
+}
+
+TEST_F(md_deadlock, B11_member_that_is_not_there)
+{
+	char buf[64];
+	pid_t thread;
+	int fd;
+
+	snprintf(buf, sizeof(buf), "%s_raid1", self->md.name);
+	thread = task_named(buf);
+	ASSERT_NE(0, thread);
+	ASSERT_EQ(0, worker_stall_start(&self->workers));
+	ASSERT_EQ(0, go_beside_workers(&self->workers, thread));
+
+	/* From here to the end of the stall the sync work is queued. */
+	ASSERT_EQ(0, md_attr_write(&self->md, "sync_action", "check"));
+	ASSERT_EQ(0, thread_asleep(thread));
+	fd = self->fd;
+	if (!variant->by_ioctl) {
+		self->fd = -1;
+		ASSERT_EQ(0, task_start(&self->adder, "new_dev", add_member,
+					self, -1));
+		self->fd = fd;
+	} else {
+		ASSERT_EQ(0, task_start(&self->adder, "ADD_NEW_DISK", add_member,
+					self, fd));
+	}
+	task_blocked(&self->adder);
+	worker_stall_end(&self->workers);
+
+	/* Nothing is made by adding it: a member has to be there. */
+	EXPECT_EQ(-ENXIO, task_result(&self->adder));
+	EXPECT_STREQ("", md_left(&self->member));
+	self->stuck = !task_done(&self->adder);
+	if (self->stuck) {
+		pid_t worker = task_find("md_start_sync");
+
+		TH_LOG("sync work of %s waits in pid %d", self->md.name, worker);
+	}
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * How often md waits for a grace period, or makes a percpu reference atomic,
+ * which takes one: not once per member, neither when an array is assembled nor
+ * when it is stopped.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "harness.h"
+#include "trace.h"
+
+#define FEW		2
+#define MANY		24
+#define LEVEL_LINEAR	(-1)
+
+static const char * const waits[] = {
+	"synchronize_rcu",
+	"synchronize_rcu_expedited",
+	"synchronize_srcu",
+	"synchronize_srcu_expedited",
+	"cond_synchronize_rcu",
+	"rcu_barrier",
+	"srcu_barrier",
+	"percpu_ref_kill_and_confirm",
+	"percpu_ref_switch_to_atomic_sync",
+};
+
+enum phase { ASSEMBLE, STOP, PHASES };
+
+static const char * const phases[PHASES] = { "assemble", "stop" };
+
+/* What one life cost, by function, in each phase. */
+struct cost {
+	int nr[STACKS_MAX], total;
+};
+
+FIXTURE(md_grace) {
+	struct disk disks[MANY];
+	struct stacks stacks;
+	struct md_dev md;
+	int fd;
+};
+
+FIXTURE_VARIANT(md_grace) {
+	struct md_shape shape;
+};
+
+FIXTURE_VARIANT_ADD(md_grace, raid1) { .shape = { .level = 1 } };
+FIXTURE_VARIANT_ADD(md_grace, raid5) { .shape = { .level = 5 } };
+FIXTURE_VARIANT_ADD(md_grace, raid10) { .shape = { .level = 10 } };
+FIXTURE_VARIANT_ADD(md_grace, linear) { .shape = { .level = LEVEL_LINEAR } };
+FIXTURE_VARIANT_ADD(md_grace, raid0) { .shape = { .level = 0 } };
+
+FIXTURE_SETUP(md_grace)
+{
+	const char *missing = md_missing("new_array");
+	int i;
+
+	self->fd = -1;
+	if (missing)
+		SKIP(return, "%s", missing);
+	if (stacks_start(&self->stacks, waits, ARRAY_SIZE(waits)))
+		SKIP(return, "no kprobes");
+	/* What udev does to disks and arrays is no cost of md's. */
+	udev_pause();
+	for (i = 0; i < MANY; i++)
+		ASSERT_EQ(0, disk_create(&self->disks[i], 4, false));
+	ASSERT_EQ(0, md_pick(&self->md));
+}
+
+FIXTURE_TEARDOWN(md_grace)
+{
+	int i;
+
+	if (self->fd >= 0)
+		close(self->fd);
+	stacks_stop(&self->stacks);
+	md_cleanup(&self->md);
+	for (i = 0; i < MANY; i++)
+		disk_destroy(&self->disks[i]);
+	udev_resume();
+}
+
+/* Is a function on the stack whose name begins like that? */
+static bool called_by(const char *stack, const char *prefix)
+{
+	const char *at = stack;
+
+	while (at && *at) {
+		if (!strncmp(at, prefix, strlen(prefix)))
+			return true;
+		at = strchr(at, '\n');
+		at = at ? at + 1 : NULL;
+	}
+	return false;
+}
+
+static void add_call(void *arg, unsigned int function, pid_t pid, const char *stack)
+{
+	struct cost *cost = arg;
+
+	/* Other tasks wait too: it is md's if md called for it. */
+	if (pid != getpid() && !called_by(stack, "md_") &&
+	    !called_by(stack, "mddev_"))
+		return;
+	/* The slab of bios goes with its last user, whoever that is. */
+	if (called_by(stack, "bioset_exit"))
+		return;
+	/* Called by another of the functions, which has been counted. */
+	if (function < STACKS_MAX && strchr(stack, '\n') &&
+	    called_by(strchr(stack, '\n') + 1, "synchronize_"))
+		return;
+	cost->nr[function]++;
+	cost->total++;
+}
+
+/* The calls since the last time. */
+static struct cost read_cost(struct __test_metadata *_metadata,
+			     struct _test_data_md_grace *self)
+{
+	struct cost cost = {};
+
+	ASSERT_LE(0, stacks_read(&self->stacks, add_call, &cost));
+	return cost;
+}
+
+/* A life from nothing to nothing of an array of @nr members. */
+static void live(struct __test_metadata *_metadata, struct _test_data_md_grace *self,
+		 const struct md_shape *shape, int nr, struct cost cost[PHASES])
+{
+	read_cost(_metadata, self);
+	ASSERT_EQ(0, md_new_array(&self->md));
+	self->fd = md_open(&self->md, O_RDWR);
+	ASSERT_LE(0, self->fd);
+	ASSERT_EQ(0, md_configure_as(self->fd, shape, self->disks, nr));
+	ASSERT_EQ(0, md_run(self->fd));
+	cost[ASSEMBLE] = read_cost(_metadata, self);
+
+	ASSERT_EQ(0, md_stop(self->fd));
+	close(self->fd);
+	self->fd = -1;
+	ASSERT_STREQ("", md_left_in_the_end(&self->md));
+	cost[STOP] = read_cost(_metadata, self);
+}
+
+static void same_for_few_and_many(struct __test_metadata *_metadata,
+				  struct _test_data_md_grace *self,
+				  const struct md_shape *shape, enum phase phase)
+{
+	struct cost few[PHASES], many[PHASES];
+	unsigned int i;
+
+	/* What the first life of its kind costs is none of ours. */
+	live(_metadata, self, shape, FEW, few);
+	live(_metadata, self, shape, FEW, few);
+	live(_metadata, self, shape, MANY, many);
+
+	ksft_print_msg("%-34s %2d members %2d members\n", phases[phase], FEW, MANY);
+	for (i = 0; i < self->stacks.nr; i++)
+		if (few[phase].nr[i] || many[phase].nr[i])
+			ksft_print_msg("  %-34s %8d %10d\n",
+				       self->stacks.functions[i],
+				       few[phase].nr[i], many[phase].nr[i]);
+	ksft_print_msg("  %-34s %8d %10d\n", "all", few[phase].total,
+		       many[phase].total);
+	/* A disk does not go without any, or nothing is counted here. */
+	EXPECT_LT(0, few[STOP].total);
+	EXPECT_EQ(few[phase].total, many[phase].total);
+}
+
+TEST_F_TIMEOUT(md_grace, B16_assembling_costs_the_same, 120)
+{
+	same_for_few_and_many(_metadata, self, &variant->shape, ASSEMBLE);
+}
+
+TEST_F_TIMEOUT(md_grace, B16_stopping_costs_the_same, 120)
+{
+	same_for_few_and_many(_metadata, self, &variant->shape, STOP);
+}
+
+TEST_HARNESS_MAIN
