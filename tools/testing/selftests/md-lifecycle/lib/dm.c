@@ -132,6 +132,55 @@ int dm_remove_deferred(const struct dm_dev *dev)
 	return dm_simple(dev, DM_DEV_REMOVE, DM_DEFERRED_REMOVE);
 }
 
+int dm_remove_cookie(const struct dm_dev *dev, uint32_t cookie, bool *sent)
+{
+	struct dm_buf buf;
+	int ret;
+
+	dm_prepare(&buf, dev);
+	buf.io.event_nr = cookie;
+	ret = dm_do(&buf, DM_DEV_REMOVE);
+	*sent = !ret && buf.io.flags & DM_UEVENT_GENERATED_FLAG;
+	return ret;
+}
+
+int dm_rename_cookie(struct dm_dev *dev, const char *suffix, uint32_t cookie,
+		     bool *sent)
+{
+	struct dm_buf buf;
+	int ret;
+
+	dm_prepare(&buf, dev);
+	buf.io.event_nr = cookie;
+	snprintf(buf.data, sizeof(dev->name), "lc%d_%s", getpid(), suffix);
+	ret = dm_do(&buf, DM_DEV_RENAME);
+	*sent = !ret && buf.io.flags & DM_UEVENT_GENERATED_FLAG;
+	if (!ret)
+		snprintf(dev->name, sizeof(dev->name), "lc%d_%s", getpid(), suffix);
+	return ret;
+}
+
+bool dm_has_target(const char *type)
+{
+	struct dm_dev target;
+
+	snprintf(target.name, sizeof(target.name), "%s", type);
+	return dm_simple(&target, DM_GET_TARGET_VERSION, 0) == 0;
+}
+
+int dm_inactive_deps(const struct dm_dev *dev)
+{
+	struct dm_buf buf;
+	int ret;
+
+	dm_prepare(&buf, dev);
+	buf.io.flags = DM_QUERY_INACTIVE_TABLE_FLAG;
+	ret = dm_do(&buf, DM_TABLE_DEPS);
+	if (ret)
+		return ret;
+	return ((struct dm_target_deps *)((char *)&buf + buf.io.data_start))->count;
+}
+
 int dm_table(const struct dm_dev *dev, bool inactive, char *out, size_t len)
 {
 	struct dm_target_spec *spec;
