@@ -72,13 +72,15 @@ int dm_create(struct dm_dev *dev, const char *suffix)
 	return 0;
 }
 
-int dm_load(const struct dm_dev *dev, const struct dm_row *rows, int nr)
+static int dm_load_flags(const struct dm_dev *dev, const struct dm_row *rows, int nr,
+			 uint32_t flags)
 {
 	struct dm_buf buf;
 	size_t at = 0;
 	int i;
 
 	dm_prepare(&buf, dev);
+	buf.io.flags = flags;
 	buf.io.target_count = nr;
 	for (i = 0; i < nr; i++) {
 		struct dm_target_spec *spec = (void *)(buf.data + at);
@@ -94,6 +96,16 @@ int dm_load(const struct dm_dev *dev, const struct dm_row *rows, int nr)
 		at += spec->next;
 	}
 	return dm_do(&buf, DM_TABLE_LOAD);
+}
+
+int dm_load(const struct dm_dev *dev, const struct dm_row *rows, int nr)
+{
+	return dm_load_flags(dev, rows, nr, 0);
+}
+
+int dm_load_readonly(const struct dm_dev *dev, const struct dm_row *rows, int nr)
+{
+	return dm_load_flags(dev, rows, nr, DM_READONLY_FLAG);
 }
 
 int dm_suspend(const struct dm_dev *dev)

@@ -23,6 +23,9 @@ const char *dm_missing(void);
 
 int dm_create(struct dm_dev *dev, const char *suffix);
 int dm_load(const struct dm_dev *dev, const struct dm_row *rows, int nr);
+
+/* The same for a table that is not written through; it opens its devices so. */
+int dm_load_readonly(const struct dm_dev *dev, const struct dm_row *rows, int nr);
 int dm_suspend(const struct dm_dev *dev);
 int dm_resume(const struct dm_dev *dev);
 int dm_clear(const struct dm_dev *dev);
