@@ -291,6 +291,52 @@ dm_failed_load() {
 	[ $rc = 0 ] && printf 'refused, then loaded, read and removed'
 	return $rc
 }
+# The read is the end of a kernel that took the queue of the failed load.
+dm_failed_first() {
+	local rc=0
+	dmsetup create x --notable || return 1
+	echo "0 99999999 multipath 0 0 1 1 round-robin 0 1 1 /dev/vdc 1" | dmsetup load x 2>/dev/null && rc=1
+	linear vdc | dmsetup load x || rc=1
+	if [ -e "/sys/block/$(dmsetup info -c --noheadings -o blkdevname x)/mq" ]; then
+		printf 'the good load has the queue of the failed one'
+		rc=1
+	else
+		dmsetup resume x && dd if=/dev/mapper/x of=/dev/null bs=64k count=1 2>/dev/null || rc=1
+		[ $rc = 0 ] && printf 'refused, then loaded and read'
+	fi
+	dmsetup remove x && return $rc
+}
+dm_wait() {
+	local waiter remover i rc=0
+	dmsetup create x --notable || return 1
+	dmsetup wait x >&2 &
+	waiter=$!
+	until grep -qs dm_wait_event /proc/$waiter/stack; do sleep 0.1; done
+	dmsetup remove x >&2 &
+	remover=$!
+	for ((i = 0; i < 30; i++)); do
+		kill -0 $remover 2>/dev/null || break
+		sleep 0.1
+	done
+	[ $i -lt 30 ] || rc=1
+	kill $waiter 2>/dev/null
+	wait $remover || rc=1
+	if [ $rc = 0 ]; then printf 'removed'; else printf 'not before the wait was killed'; fi
+	return $rc
+}
+dm_remove_all() {
+	local i rc=0
+	for i in c d e f g h; do
+		dmsetup create $i --table "$(linear vd$i)" && dmsetup create on$i --table "$(linear mapper/$i)" || rc=1
+	done
+	settle
+	dmsetup remove_all || rc=1
+	for i in /sys/block/dm-* /dev/mapper/[c-h]; do
+		[ ! -e "$i" ] || rc=1
+	done
+	[ $rc = 0 ] && printf '12 devices, 6 of them on others: gone'
+	return $rc
+}
 dm_busy() {
 	local rc=0 name
 	dmsetup create x --table "$(linear vdc)" && name=$(dm_name x)
@@ -330,7 +376,10 @@ row B3 dm_again 'the same name again at once'
 row C12 dm_switch 'reload and resume with another disk'
 row C12 dm_reload 'reload and resume with the same disk'
 row B14 dm_failed_load 'two loads that fail, then a good one'
+row B19 dm_failed_first 'a first load that is too long, then a good one'
 row B14 dm_busy 'remove while open; closed; remove'
+row B21 dm_wait 'remove under dmsetup wait, no table'
+row B1 dm_remove_all 'remove_all of a stack; looked at once'
 row B8 dm_uevents 'uevents of one life'
 clean_up
 printf '\n%d held, %d later, %d not held; %.0f s\n' $held $later $failed "$(cut -d' ' -f1 /proc/uptime)"
