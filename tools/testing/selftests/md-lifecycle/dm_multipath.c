@@ -141,7 +141,7 @@ static long read_once(struct task *task, void *arg)
 }
 
 /* A reader's task->shared->out: how many reads it has done, and END to end it. */
-#define END	(1ULL << 63)
+#define END	0x8000000000000000ULL
 
 static unsigned long long reads_done(const struct task *task)
 {
