@@ -879,6 +879,35 @@ TEST_F(dm_device_dead, B23_number_used_again)
 	EXPECT_EQ(0, claim(disk));
 }
 
+/*
+ * The tables have the dead disk open in two modes, and sysfs still knows it by
+ * the name that the new one has.
+ */
+TEST_F(dm_device_dead, B23_number_used_again_in_two_modes)
+{
+	struct disk *disk = &self->disks[0];
+	struct dm_dev *dm = &self->dm;
+
+	ASSERT_EQ(0, load_readonly(dm, disk));
+	ASSERT_EQ(0, dm_resume(dm));
+	ASSERT_EQ(0, load(dm, disk));
+	ASSERT_EQ(0, disk_power_off(disk));
+	ASSERT_EQ(0, come_back(disk));
+	ASSERT_EQ(0, load(dm, disk));
+	EXPECT_TRUE(is_slave(dm, disk));
+	EXPECT_TRUE(is_holder(dm, disk));
+	ASSERT_EQ(0, dm_resume(dm));
+	EXPECT_EQ(0, read_block(dm, NULL));
+
+	/* No open but the one of the new table is left. */
+	ASSERT_EQ(0, load_readonly(dm, disk));
+	ASSERT_EQ(0, dm_resume(dm));
+	EXPECT_EQ(0, read_block(dm, NULL));
+	ASSERT_EQ(0, dm_remove(dm));
+	EXPECT_FALSE(is_holder(dm, disk));
+	EXPECT_EQ(0, claim(disk));
+}
+
 /* As long as the new table is not used, the old one keeps what it has. */
 TEST_F(dm_device_dead, B23_new_table_thrown_away)
 {
