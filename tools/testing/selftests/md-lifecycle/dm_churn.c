@@ -478,9 +478,10 @@ TEST_F_TIMEOUT(dm_churn, B14_old_state_whole_and_nothing_left, 300)
 	/* Every warning and every oops ends like that. */
 	EXPECT_EQ(0, kmsg_count(self->kmsg, "---[ end trace"));
 
-	/* Each was done, or nothing is said about it. */
+	/* Devices were there and came and went; the rest is up to who comes first. */
 	for (i = 0; i < ARRAY_SIZE(ops); i++)
-		if (ops[i].fn != op_load_bad)
+		if (ops[i].fn == op_create || ops[i].fn == op_load ||
+		    ops[i].fn == op_resume || ops[i].fn == op_remove)
 			EXPECT_LT(0U, churn->ops[i].done);
 	if (before == -ENOENT || kernel_has("kasan_report"))
 		return;
