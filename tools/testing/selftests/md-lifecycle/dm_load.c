@@ -21,8 +21,8 @@
 /* Something to find on a disk, another thing in each of its blocks. */
 static void fill(char *block, unsigned int nr)
 {
+	memset(block, 'a' + nr % 26, BLOCK);
 	snprintf(block, BLOCK, "block %u", nr);
-	memset(block + 16, 'a' + nr % 26, BLOCK - 16);
 }
 
 static int disk_fill(const struct disk *disk)
