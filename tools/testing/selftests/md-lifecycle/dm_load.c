@@ -370,6 +370,7 @@ TEST_F_TIMEOUT(dm_load, B19_any_allocation_fails_then_the_same_kind, 300)
 }
 
 #define WARM_UP		10
+#define LOST_AMONG	20
 #define LIVES		50
 /* What else goes on is worth some hundred bytes a life at times. */
 #define MAX_BYTES	1000
@@ -388,7 +389,8 @@ TEST_F_TIMEOUT(dm_load, B19_lost_devices_keep_no_memory, 120)
 	if (missing)
 		SKIP(return, "%s", missing);
 	fault_start(_metadata, self);
-	while (!walk.lost) {
+	/* Well among those that add_disk() makes: lives differ by a few allocations. */
+	while (walk.lost < LOST_AMONG) {
 		wrong = failing_life(self, variant->rq, true, nr++, &walk);
 		if (wrong)
 			TH_LOG("allocation %u: %s", nr - 1, wrong);
@@ -397,11 +399,12 @@ TEST_F_TIMEOUT(dm_load, B19_lost_devices_keep_no_memory, 120)
 	}
 	for (i = 0; i < WARM_UP; i++)
 		ASSERT_EQ(NULL, failing_life(self, variant->rq, true, nr - 1, &walk));
+	walk.lost = 0;
 	before = slab_bytes(NULL);
 	kib = free_kib();
 	for (i = 0; i < LIVES; i++)
 		ASSERT_EQ(NULL, failing_life(self, variant->rq, true, nr - 1, &walk));
-	EXPECT_LE((unsigned int)(WARM_UP + LIVES), walk.lost);
+	EXPECT_LE((unsigned int)LIVES / 2, walk.lost);
 	kib -= free_kib();
 	before = slab_bytes(NULL) - before;
 	TH_LOG("%lld bytes of slab, %lld KiB after %d lives", before, kib, LIVES);
