@@ -18,7 +18,8 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "harness.h"
+#include "kselftest_harness.h"
+#include "lifecycle.h"
 #include "dm.h"
 #include "task.h"
 

@@ -11,7 +11,8 @@
 
 #include <linux/loop.h>
 
-#include "harness.h"
+#include "kselftest_harness.h"
+#include "lifecycle.h"
 #include "stall.h"
 #include "trace.h"
 

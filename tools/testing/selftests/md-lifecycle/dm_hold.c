@@ -12,7 +12,8 @@
 
 #include <linux/loop.h>
 
-#include "harness.h"
+#include "kselftest_harness.h"
+#include "lifecycle.h"
 #include "stall.h"
 #include "trace.h"
 
@@ -165,7 +166,7 @@ static void defer(struct __test_metadata *_metadata,
 	ASSERT_EQ(0, dm_remove_deferred(dm));
 }
 
-/* One worker does all deferred removals, one after the other. */
+/* On base one worker does all deferred removals, one after the other. */
 TEST_F(dm_hold, B21_deferred_removes_while_one_waits)
 {
 	int fd = -1;

@@ -14,7 +14,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "harness.h"
+#include "kselftest_harness.h"
+#include "lifecycle.h"
 #include "dm.h"
 #include "stall.h"
 #include "trace.h"

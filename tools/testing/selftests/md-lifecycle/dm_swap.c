@@ -13,7 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "harness.h"
+#include "kselftest_harness.h"
+#include "lifecycle.h"
 #include "dm.h"
 #include "trace.h"
 
