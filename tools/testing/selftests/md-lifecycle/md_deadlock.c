@@ -12,7 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "harness.h"
+#include "kselftest_harness.h"
+#include "lifecycle.h"
 #include "stall.h"
 
 FIXTURE(md_deadlock) {

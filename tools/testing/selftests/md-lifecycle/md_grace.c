@@ -9,7 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "harness.h"
+#include "kselftest_harness.h"
+#include "lifecycle.h"
 #include "trace.h"
 
 #define FEW		2

@@ -8,7 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "harness.h"
+#include "kselftest_harness.h"
+#include "lifecycle.h"
 
 FIXTURE(md_hold) {
 	struct md_dev md;

@@ -13,7 +13,8 @@
 
 #include <linux/loop.h>
 
-#include "harness.h"
+#include "kselftest_harness.h"
+#include "lifecycle.h"
 #include "stall.h"
 
 #define LOOP_NR		50

@@ -11,7 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "harness.h"
+#include "kselftest_harness.h"
+#include "lifecycle.h"
 
 #define MEMBERS		4
 #define DISK_MIB	8

@@ -7,7 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "harness.h"
+#include "kselftest_harness.h"
+#include "lifecycle.h"
 
 FIXTURE(md_stop) {
 	struct disk disks[2];

@@ -18,7 +18,8 @@
 #include <linux/blkpg.h>
 #include <linux/fs.h>
 
-#include "harness.h"
+#include "kselftest_harness.h"
+#include "lifecycle.h"
 #include "stall.h"
 #include "trace.h"
 

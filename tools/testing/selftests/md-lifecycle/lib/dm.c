@@ -72,13 +72,15 @@ int dm_create(struct dm_dev *dev, const char *suffix)
 	return 0;
 }
 
-int dm_load(const struct dm_dev *dev, const struct dm_row *rows, int nr)
+static int dm_load_flags(const struct dm_dev *dev, const struct dm_row *rows, int nr,
+			 uint32_t flags)
 {
 	struct dm_buf buf;
 	size_t at = 0;
 	int i;
 
 	dm_prepare(&buf, dev);
+	buf.io.flags = flags;
 	buf.io.target_count = nr;
 	for (i = 0; i < nr; i++) {
 		struct dm_target_spec *spec = (void *)(buf.data + at);
@@ -94,6 +96,16 @@ int dm_load(const struct dm_dev *dev, const struct dm_row *rows, int nr)
 		at += spec->next;
 	}
 	return dm_do(&buf, DM_TABLE_LOAD);
+}
+
+int dm_load(const struct dm_dev *dev, const struct dm_row *rows, int nr)
+{
+	return dm_load_flags(dev, rows, nr, 0);
+}
+
+int dm_load_readonly(const struct dm_dev *dev, const struct dm_row *rows, int nr)
+{
+	return dm_load_flags(dev, rows, nr, DM_READONLY_FLAG);
 }
 
 int dm_suspend(const struct dm_dev *dev)
@@ -130,6 +142,55 @@ int dm_remove_when_unused(const struct dm_dev *dev)
 int dm_remove_deferred(const struct dm_dev *dev)
 {
 	return dm_simple(dev, DM_DEV_REMOVE, DM_DEFERRED_REMOVE);
+}
+
+int dm_remove_cookie(const struct dm_dev *dev, uint32_t cookie, bool *sent)
+{
+	struct dm_buf buf;
+	int ret;
+
+	dm_prepare(&buf, dev);
+	buf.io.event_nr = cookie;
+	ret = dm_do(&buf, DM_DEV_REMOVE);
+	*sent = !ret && buf.io.flags & DM_UEVENT_GENERATED_FLAG;
+	return ret;
+}
+
+int dm_rename_cookie(struct dm_dev *dev, const char *suffix, uint32_t cookie,
+		     bool *sent)
+{
+	struct dm_buf buf;
+	int ret;
+
+	dm_prepare(&buf, dev);
+	buf.io.event_nr = cookie;
+	snprintf(buf.data, sizeof(dev->name), "lc%d_%s", getpid(), suffix);
+	ret = dm_do(&buf, DM_DEV_RENAME);
+	*sent = !ret && buf.io.flags & DM_UEVENT_GENERATED_FLAG;
+	if (!ret)
+		snprintf(dev->name, sizeof(dev->name), "lc%d_%s", getpid(), suffix);
+	return ret;
+}
+
+bool dm_has_target(const char *type)
+{
+	struct dm_dev target;
+
+	snprintf(target.name, sizeof(target.name), "%s", type);
+	return dm_simple(&target, DM_GET_TARGET_VERSION, 0) == 0;
+}
+
+int dm_inactive_deps(const struct dm_dev *dev)
+{
+	struct dm_buf buf;
+	int ret;
+
+	dm_prepare(&buf, dev);
+	buf.io.flags = DM_QUERY_INACTIVE_TABLE_FLAG;
+	ret = dm_do(&buf, DM_TABLE_DEPS);
+	if (ret)
+		return ret;
+	return ((struct dm_target_deps *)((char *)&buf + buf.io.data_start))->count;
 }
 
 int dm_table(const struct dm_dev *dev, bool inactive, char *out, size_t len)

@@ -23,6 +23,9 @@ const char *dm_missing(void);
 
 int dm_create(struct dm_dev *dev, const char *suffix);
 int dm_load(const struct dm_dev *dev, const struct dm_row *rows, int nr);
+
+/* The same for a table that is not written through; it opens its devices so. */
+int dm_load_readonly(const struct dm_dev *dev, const struct dm_row *rows, int nr);
 int dm_suspend(const struct dm_dev *dev);
 int dm_resume(const struct dm_dev *dev);
 int dm_clear(const struct dm_dev *dev);
@@ -33,6 +36,20 @@ int dm_remove_when_unused(const struct dm_dev *dev);
 
 /* Remove at the last close. */
 int dm_remove_deferred(const struct dm_dev *dev);
+
+/*
+ * DM_DEV_REMOVE and DM_DEV_RENAME with a cookie, as libdm does them: did the
+ * kernel say that it has sent a uevent with it?
+ */
+int dm_remove_cookie(const struct dm_dev *dev, uint32_t cookie, bool *sent);
+int dm_rename_cookie(struct dm_dev *dev, const char *suffix, uint32_t cookie,
+		     bool *sent);
+
+/* Is there this type of target? */
+bool dm_has_target(const char *type);
+
+/* The number of devices that DM_TABLE_DEPS shows for the inactive table. */
+int dm_inactive_deps(const struct dm_dev *dev);
 
 /* The live or (@inactive) the inactive table's first row, as "type params". */
 int dm_table(const struct dm_dev *dev, bool inactive, char *buf, size_t len);

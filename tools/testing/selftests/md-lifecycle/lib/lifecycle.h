@@ -203,6 +203,10 @@ int uevent_wait(int fd, const char *name, const char *action);
 int uevent_count(int fd, const struct disk *disk, const char *name,
 		 const char *action);
 
+/* The same, of those that have @variable ("NAME=VALUE"). */
+int uevent_count_with(int fd, const struct disk *disk, const char *name,
+		      const char *action, const char *variable);
+
 /* --- observer.c: what udev, blkid and mdadm --monitor do to a node --- */
 
 struct observer {

@@ -79,8 +79,8 @@ static bool has_variable(const char *msg, size_t len, const char *want)
 	return false;
 }
 
-int uevent_count(int fd, const struct disk *disk, const char *name,
-		 const char *action)
+int uevent_count_with(int fd, const struct disk *disk, const char *name,
+		      const char *action, const char *variable)
 {
 	char marker[64], seen[64], head[HEAD_LEN], msg[8192];
 	static unsigned int serial;
@@ -100,9 +100,16 @@ int uevent_count(int fd, const struct disk *disk, const char *name,
 		n = uevent_next(fd, msg, sizeof(msg));
 		if (n < 0)
 			return n;
-		if (!strcmp(msg, head))
+		if (!strcmp(msg, head) &&
+		    (!variable || has_variable(msg, n, variable)))
 			count++;
 		if (has_variable(msg, n, seen))
 			return count;
 	}
+}
+
+int uevent_count(int fd, const struct disk *disk, const char *name,
+		 const char *action)
+{
+	return uevent_count_with(fd, disk, name, action, NULL);
 }

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The block devices that tables use; dm-table-device.h tells the rules.
+ */
+#include <linux/blkdev.h>
+#include <linux/cred.h>
+#include <linux/dax.h>
+#include <linux/file.h>
+#include <linux/slab.h>
+
+#include "dm-core.h"
+#include "dm-table-device.h"
+
+#include <trace/events/dm.h>
+
+struct table_device {
+	struct rb_node node;		/* empty if another one has its key now */
+	u64 key;
+	refcount_t count;
+	bool linked;			/* as a slave of the disk, in sysfs */
+	struct dm_dev dm_dev;
+};
+
+/* Its address claims devices for all mapped devices: they may use parts of one. */
+static int table_device_holder;
+
+static struct table_device *to_table_device(struct dm_dev *d)
+{
+	return container_of(d, struct table_device, dm_dev);
+}
+
+void dm_table_devices_init(struct dm_table_devices *tds)
+{
+	spin_lock_init(&tds->lock);
+	tds->tree = RB_ROOT;
+}
+
+void dm_table_devices_exit(const struct dm_table_devices *tds)
+{
+	WARN_ON_ONCE(!RB_EMPTY_ROOT(&tds->tree));
+}
+
+static u64 table_device_key(dev_t dev, blk_mode_t mode)
+{
+	return (u64)dev << 32 | (__force u32)mode;
+}
+
+static int table_device_cmp(const void *key, const struct rb_node *node)
+{
+	u64 wanted = *(const u64 *)key;
+	u64 here = rb_entry(node, struct table_device, node)->key;
+
+	return wanted < here ? -1 : wanted > here;
+}
+
+static bool table_device_less(struct rb_node *a, const struct rb_node *b)
+{
+	return rb_entry(a, struct table_device, node)->key <
+	       rb_entry(b, struct table_device, node)->key;
+}
+
+/* What is in the tree has a count: the last put takes it out, under the lock. */
+static struct table_device *share_table_device(struct dm_table_devices *tds,
+					       u64 key)
+{
+	struct table_device *td;
+	struct rb_node *node;
+
+	guard(spinlock)(&tds->lock);
+	node = rb_find(&key, &tds->tree, table_device_cmp);
+	td = rb_entry_safe(node, struct table_device, node);
+	if (td)
+		refcount_inc(&td->count);
+	return td;
+}
+
+static struct table_device *open_table_device(struct mapped_device *md,
+					      dev_t dev, blk_mode_t mode,
+					      blk_mode_t how)
+{
+	struct table_device *td;
+	struct file *file;
+	u64 start;
+
+	td = kzalloc_node(sizeof(*td), GFP_KERNEL, md->numa_node_id);
+	if (!td)
+		return ERR_PTR(-ENOMEM);
+
+	/*
+	 * The file keeps the credentials it is opened with for as long as a table
+	 * uses the device. The caller's would keep his keyrings: cryptsetup(8)
+	 * wants the key that it had in its own to be gone when it has ended.
+	 */
+	scoped_with_kernel_creds()
+		file = bdev_file_open_by_dev(dev, mode | how,
+					     &table_device_holder, NULL);
+	if (IS_ERR(file)) {
+		kfree(td);
+		return ERR_CAST(file);
+	}
+
+	refcount_set(&td->count, 1);
+	RB_CLEAR_NODE(&td->node);
+	td->key = table_device_key(dev, mode);
+	td->dm_dev.bdev_file = file;
+	td->dm_dev.bdev = file_bdev(file);
+	td->dm_dev.mode = mode;
+	td->dm_dev.dax_dev = fs_dax_get_by_bdev(td->dm_dev.bdev, &start, NULL,
+						NULL);
+	format_dev_t(td->dm_dev.name, dev);
+	return td;
+}
+
+static void close_table_device(struct mapped_device *md, struct table_device *td)
+{
+	dm_unlink_table_device(md, &td->dm_dev);
+	put_dax(td->dm_dev.dax_dev);
+
+	/* Nobody waits for what a deferred removal closes. */
+	if (test_bit(DMF_DEFERRED_REMOVE, &md->flags))
+		fput(td->dm_dev.bdev_file);
+	else
+		__fput_sync(td->dm_dev.bdev_file);
+	kfree(td);
+}
+
+/*
+ * Open a device that cannot be shared, and let others share it: in place of
+ * @dead if that is not NULL, a disk that has died and had the same number.
+ */
+static struct table_device *add_table_device(struct mapped_device *md,
+					     dev_t dev, blk_mode_t mode,
+					     struct table_device *dead)
+{
+	struct dm_table_devices *tds = &md->table_devices;
+	struct table_device *td;
+	int r;
+
+	/*
+	 * Do not ask for a driver if there is nothing in place of the dead one:
+	 * modprobe may be on the very file system that waits for this table.
+	 */
+	td = open_table_device(md, dev, mode, dead ? BLK_OPEN_EXISTING : 0);
+	if (IS_ERR(td))
+		return td;
+
+	/* Without a disk: dm_setup_md_queue() does it when there is one. */
+	if (md->disk->slave_dir) {
+		/* What it links to is gone; the new one may have the same name. */
+		if (dead)
+			dm_unlink_table_device(md, &dead->dm_dev);
+		r = dm_link_table_device(md, &td->dm_dev);
+		if (r) {
+			close_table_device(md, td);
+			return ERR_PTR(r);
+		}
+	}
+
+	spin_lock(&tds->lock);
+	if (dead) {
+		rb_replace_node(&dead->node, &td->node, &tds->tree);
+		RB_CLEAR_NODE(&dead->node);
+	} else {
+		rb_add(&td->node, &tds->tree, table_device_less);
+	}
+	spin_unlock(&tds->lock);
+	trace_dm_table_device_open(disk_devt(md->disk), dev, mode, 1);
+	return td;
+}
+
+/**
+ * dm_get_table_device - get a device for a table that is being loaded
+ * @md: the mapped device that the table is for
+ * @dev: the device's number
+ * @mode: how to open it (BLK_OPEN_READ, BLK_OPEN_WRITE)
+ * @result: where to put what dm_put_table_device() has to be called with
+ *
+ * If a table of @md has it open already in exactly that mode, share it. That
+ * includes a device that has died, for its number is all there is to know it by,
+ * and a multipath table is reloaded with the paths that have failed. Only if
+ * another device has got the number since, take that one; if it cannot be
+ * opened, fail.
+ *
+ * Context: may sleep, for as long as an open takes. The caller holds
+ * md->type_lock.
+ * Return: 0; -ENOMEM; or what the open, or the link in sysfs, has failed with.
+ */
+int dm_get_table_device(struct mapped_device *md, dev_t dev, blk_mode_t mode,
+			struct dm_dev **result)
+{
+	struct table_device *td, *old;
+
+	/* So nobody else adds what is not found here. */
+	lockdep_assert_held(&md->type_lock);
+
+	old = share_table_device(&md->table_devices, table_device_key(dev, mode));
+	td = old;
+	if (!old || !disk_live(old->dm_dev.bdev->bd_disk)) {
+		td = add_table_device(md, dev, mode, old);
+		if (old && (td == ERR_PTR(-ENXIO) || td == ERR_PTR(-ENODEV)))
+			td = old;	/* dead, and nothing has its number */
+		else if (old)
+			dm_put_table_device(md, &old->dm_dev);
+		if (IS_ERR(td))
+			return PTR_ERR(td);
+	}
+	if (td == old)
+		trace_dm_table_device_share(disk_devt(md->disk), dev, mode,
+					    refcount_read(&td->count));
+
+	*result = &td->dm_dev;
+	return 0;
+}
+
+/**
+ * dm_put_table_device - a table does not need a device any more
+ * @md: the mapped device that the table is, or was, of
+ * @d: the device; may be freed
+ *
+ * Context: may sleep, for as long as a close takes.
+ */
+void dm_put_table_device(struct mapped_device *md, struct dm_dev *d)
+{
+	struct dm_table_devices *tds = &md->table_devices;
+	struct table_device *td = to_table_device(d);
+
+	if (!refcount_dec_and_lock(&td->count, &tds->lock))
+		return;
+	if (!RB_EMPTY_NODE(&td->node))
+		rb_erase(&td->node, &tds->tree);
+	spin_unlock(&tds->lock);
+
+	trace_dm_table_device_close(disk_devt(md->disk), d->bdev->bd_dev,
+				    d->mode, 0);
+	close_table_device(md, td);
+}
+
+/**
+ * dm_link_table_device - show in sysfs that a mapped device uses another one
+ * @md: the mapped device; its disk has been added
+ * @d: what dm_get_table_device() gave
+ *
+ * Whoever adds or deletes the disk, or links a device, holds md->type_lock; so
+ * a link is never made to a disk that comes or goes. And he has a reference to
+ * the table device, so the last put comes after this and sees that there is a
+ * link to remove. That put may come without the lock: if the first load fails,
+ * its devices are unlinked before the disk is deleted.
+ *
+ * Context: may sleep, and waits for whoever is opening or closing the other one.
+ * Return: 0; -ENODEV: it has been deleted; or another negative error.
+ */
+int dm_link_table_device(struct mapped_device *md, struct dm_dev *d)
+{
+	struct table_device *td = to_table_device(d);
+	int r;
+
+	lockdep_assert_held(&md->type_lock);
+
+	r = bd_link_disk_holder(d->bdev, md->disk);
+	td->linked = !r;
+	return r;
+}
+
+/**
+ * dm_unlink_table_device - undo dm_link_table_device(), if it has been done
+ * @md: the mapped device
+ * @d: what dm_get_table_device() gave
+ *
+ * Context: may sleep. Needs md->type_lock unless this is the last user of @d.
+ */
+void dm_unlink_table_device(struct mapped_device *md, struct dm_dev *d)
+{
+	struct table_device *td = to_table_device(d);
+
+	if (td->linked)
+		bd_unlink_disk_holder(d->bdev, md->disk);
+	td->linked = false;
+}

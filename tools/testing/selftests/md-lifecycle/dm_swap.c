@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Tables that are replaced, cleared, swapped and removed: what the kernel waits
+ * for meanwhile, and what of it while I/O is held up.
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+#include "lifecycle.h"
+#include "dm.h"
+#include "trace.h"
+
+#define SECTORS_PER_MIB	2048
+#define SWAPS		10
+
+/* The steps of a swap come first: see note_call(). */
+enum { SUSPEND, SWAP, RESUME, STEPS };
+
+static const char * const calls[] = {
+	"dm_suspend",
+	"dm_swap_table",
+	"dm_resume",
+	"synchronize_rcu",
+	"synchronize_rcu_expedited",
+	"synchronize_srcu",
+	"synchronize_srcu_expedited",
+	"rcu_barrier",
+	"kmem_cache_destroy",
+};
+
+#define CALLS ARRAY_SIZE(calls)
+
+/* What one ioctl of ours has called, and what of it with I/O held up. */
+struct cost {
+	const struct stacks *stacks;
+	bool suspended;
+	int nr[CALLS], held_up[CALLS];
+	int other_rcu;		/* waits for RCU that are not the block layer's */
+};
+
+FIXTURE(dm_swap) {
+	struct disk disk;
+	struct dm_dev dm;
+	struct stacks stacks;
+	struct {
+		pid_t pid;
+		struct reads {
+			uint64_t longest_us;
+			unsigned int nr;
+			int error;
+			int forget;
+		} *seen;
+	} reader;
+};
+
+FIXTURE_SETUP(dm_swap)
+{
+	const char *missing = dm_missing();
+	unsigned int i;
+
+	if (missing)
+		SKIP(return, "%s", missing);
+	if (stacks_start(&self->stacks, calls, CALLS))
+		SKIP(return, "no kprobes");
+	for (i = 0; i < STEPS; i++)
+		ASSERT_STREQ(calls[i], self->stacks.functions[i]);
+	udev_pause();
+	ASSERT_EQ(0, disk_create(&self->disk, 8, false));
+	ASSERT_EQ(0, dm_create(&self->dm, "swap"));
+}
+
+FIXTURE_TEARDOWN(dm_swap)
+{
+	dm_resume(&self->dm);
+	if (self->reader.pid > 0) {
+		kill(self->reader.pid, SIGKILL);
+		waitpid(self->reader.pid, NULL, 0);
+	}
+	stacks_stop(&self->stacks);
+	dm_remove_when_unused(&self->dm);
+	disk_destroy(&self->disk);
+	udev_resume();
+}
+
+static int load(struct _test_data_dm_swap *self, const char *type)
+{
+	struct dm_row row = { .len = SECTORS_PER_MIB, .type = type };
+
+	snprintf(row.params, sizeof(row.params), "%u:%u 0%s", self->disk.major,
+		 self->disk.minor, strcmp(type, "flakey") ? "" : " 3600 0");
+	return dm_load(&self->dm, &row, 1);
+}
+
+/* A target whose I/O needs memory of its own, unlike linear's. */
+static bool have_flakey(void)
+{
+	return kernel_has("flakey_ctr");
+}
+
+static bool on_stack(const char *stack, const char *function)
+{
+	size_t len = strlen(function);
+	const char *at = stack;
+
+	while ((at = strstr(at, function))) {
+		if ((at == stack || at[-1] == '\n') && strchr("\n .+", at[len]))
+			return true;
+		at += len;
+	}
+	return false;
+}
+
+static void note_call(void *arg, unsigned int function, pid_t pid, const char *stack)
+{
+	struct cost *cost = arg;
+	const char *name = cost->stacks->functions[function];
+	const char *caller = strchr(stack, '\n') ?: "";
+	unsigned int i;
+
+	if (pid != getpid())
+		return;
+
+	/* synchronize_srcu() may go on in synchronize_srcu_expedited(). */
+	if (on_stack(caller, "synchronize_srcu") || on_stack(caller, "synchronize_rcu"))
+		return;
+	if (function == SUSPEND || function == SWAP)
+		cost->suspended = true;
+	if (function == RESUME)
+		cost->suspended = false;
+	for (i = 0; strcmp(calls[i], name); i++)
+		;
+	cost->nr[i]++;
+	if (cost->suspended)
+		cost->held_up[i]++;
+	if (!strncmp(name, "synchronize_rcu", 15) &&
+	    !on_stack(stack, "bdi_unregister") && !on_stack(stack, "del_gendisk") &&
+	    !on_stack(stack, "kmem_cache_destroy"))
+		cost->other_rcu++;
+}
+
+static int calls_of(const struct cost *cost, const char *name)
+{
+	unsigned int i;
+
+	for (i = 0; strcmp(calls[i], name); i++)
+		;
+	return cost->nr[i];
+}
+
+/* What has been called since the last time; @what, if not NULL, is printed. */
+static struct cost read_cost(struct __test_metadata *_metadata,
+			     struct _test_data_dm_swap *self, const char *what)
+{
+	struct cost cost = { .stacks = &self->stacks };
+	unsigned int i;
+
+	ASSERT_LE(0, stacks_read(&self->stacks, note_call, &cost));
+	if (!what)
+		return cost;
+	ksft_print_msg("%s:%s\n", what, cost.other_rcu ? " waits for RCU" : "");
+	for (i = STEPS; i < CALLS; i++)
+		if (cost.nr[i])
+			ksft_print_msg("  %-28s %3d, %d while suspended\n", calls[i],
+				       cost.nr[i], cost.held_up[i]);
+	return cost;
+}
+
+static void start(struct __test_metadata *_metadata, struct _test_data_dm_swap *self,
+		  const char *type)
+{
+	ASSERT_EQ(0, load(self, type));
+	ASSERT_EQ(0, dm_resume(&self->dm));
+	read_cost(_metadata, self, NULL);
+}
+
+/*
+ * All users of a table are under SRCU, so it takes one grace period of that, and
+ * none of RCU, which would need every CPU.
+ */
+TEST_F(dm_swap, B22_replacing_an_inactive_table_waits_for_its_users_only)
+{
+	struct cost cost;
+
+	start(_metadata, self, "linear");
+	ASSERT_EQ(0, load(self, "linear"));
+	cost = read_cost(_metadata, self, "load");
+	EXPECT_EQ(0, calls_of(&cost, "synchronize_srcu"));
+	EXPECT_EQ(0, cost.other_rcu);
+
+	ASSERT_EQ(0, load(self, "linear"));
+	cost = read_cost(_metadata, self, "load over an inactive table");
+	EXPECT_EQ(1, calls_of(&cost, "synchronize_srcu"));
+	EXPECT_EQ(0, cost.other_rcu);
+}
+
+TEST_F(dm_swap, B22_clear_waits_for_users_only)
+{
+	struct cost cost;
+
+	start(_metadata, self, "linear");
+	ASSERT_EQ(0, load(self, "linear"));
+	read_cost(_metadata, self, NULL);
+	ASSERT_EQ(0, dm_clear(&self->dm));
+	cost = read_cost(_metadata, self, "clear");
+	EXPECT_EQ(1, calls_of(&cost, "synchronize_srcu"));
+	EXPECT_EQ(0, cost.other_rcu);
+}
+
+TEST_F(dm_swap, B22_swap_waits_for_users_only)
+{
+	struct cost cost;
+
+	start(_metadata, self, "linear");
+	ASSERT_EQ(0, load(self, "linear"));
+	read_cost(_metadata, self, NULL);
+	ASSERT_EQ(0, dm_resume(&self->dm));
+	cost = read_cost(_metadata, self, "swap");
+
+	/* Two for the suspend, and one for the old table. */
+	EXPECT_EQ(3, calls_of(&cost, "synchronize_srcu"));
+	EXPECT_EQ(0, cost.other_rcu);
+}
+
+TEST_F(dm_swap, B22_remove_waits_for_users_only)
+{
+	struct cost cost;
+
+	start(_metadata, self, "linear");
+	ASSERT_EQ(0, load(self, "linear"));
+	read_cost(_metadata, self, NULL);
+	ASSERT_EQ(0, dm_remove_when_unused(&self->dm));
+	cost = read_cost(_metadata, self, "remove, with both tables");
+
+	/* One for each of the tables. */
+	EXPECT_LE(2, calls_of(&cost, "synchronize_srcu"));
+	EXPECT_EQ(0, cost.other_rcu);
+}
+
+/* Memory pools that go may take a slab cache with them, and that RCU barriers. */
+TEST_F(dm_swap, B22_no_pool_is_freed_while_io_is_held_up)
+{
+	static const char * const types[] = { "flakey", "linear", "flakey" };
+	int destroyed = 0, held_up = 0;
+	struct cost cost;
+	unsigned int i;
+
+	if (!have_flakey())
+		SKIP(return, "no flakey target");
+	start(_metadata, self, "linear");
+	for (i = 0; i < ARRAY_SIZE(types); i++) {
+		ASSERT_EQ(0, load(self, types[i]));
+		read_cost(_metadata, self, NULL);
+		ASSERT_EQ(0, dm_resume(&self->dm));
+		cost = read_cost(_metadata, self, types[i]);
+		ASSERT_EQ(1, cost.nr[SWAP]);
+		ASSERT_EQ(1, cost.nr[RESUME]);
+		destroyed += calls_of(&cost, "kmem_cache_destroy");
+		held_up += cost.held_up[CALLS - 1] + cost.held_up[CALLS - 2];
+	}
+	/* Other mapped devices may need the same cache: then none is destroyed. */
+	if (!destroyed)
+		SKIP(return, "the caches are used elsewhere");
+	EXPECT_EQ(0, held_up);
+}
+
+/* --- how long I/O is held up --- */
+
+static uint64_t now_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000ULL + ts.tv_nsec / 1000;
+}
+
+static void read_on(const struct dm_dev *dm, struct reads *seen)
+{
+	int fd = dm_open(dm, O_RDONLY | O_DIRECT);
+	uint64_t begin, took;
+	void *block;
+
+	if (fd < 0 || posix_memalign(&block, 4096, 4096)) {
+		seen->error = EBADF;
+		return;
+	}
+	for (;;) {
+		begin = now_us();
+		if (pread(fd, block, 4096, 0) != 4096) {
+			seen->error = errno ?: EIO;
+			return;
+		}
+		took = now_us() - begin;
+		if (__atomic_exchange_n(&seen->forget, 0, __ATOMIC_ACQ_REL))
+			seen->longest_us = 0;
+		else if (took > seen->longest_us)
+			seen->longest_us = took;
+		__atomic_fetch_add(&seen->nr, 1, __ATOMIC_RELEASE);
+	}
+}
+
+static void start_reader(struct __test_metadata *_metadata,
+			 struct _test_data_dm_swap *self)
+{
+	self->reader.seen = mmap(NULL, sizeof(*self->reader.seen), PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, self->reader.seen);
+	self->reader.pid = fork();
+	ASSERT_LE(0, self->reader.pid);
+	if (!self->reader.pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		read_on(&self->dm, self->reader.seen);
+		_exit(1);
+	}
+}
+
+/* Wait until it has read a few times from now on. */
+static void let_it_read(struct __test_metadata *_metadata,
+			struct _test_data_dm_swap *self)
+{
+	struct reads *seen = self->reader.seen;
+	unsigned int from = __atomic_load_n(&seen->nr, __ATOMIC_ACQUIRE);
+	uint64_t end = now_ms() + DEADLINE_MS;
+
+	while (__atomic_load_n(&seen->nr, __ATOMIC_ACQUIRE) - from < 3) {
+		ASSERT_EQ(0, seen->error);
+		ASSERT_GT(end, now_ms());
+		usleep(1000);
+	}
+}
+
+/* Milliseconds of a read are printed, not asserted: they are the machine's too. */
+TEST_F_TIMEOUT(dm_swap, B22_reads_while_tables_are_swapped, 120)
+{
+	static const char * const pairs[][2] = {
+		{ "linear", "linear" }, { "flakey", "linear" },
+	};
+	uint64_t us[SWAPS];
+	unsigned int i, j, k;
+
+	if (!have_flakey())
+		SKIP(return, "no flakey target");
+	start(_metadata, self, "linear");
+	stacks_stop(&self->stacks);	/* they cost time */
+	start_reader(_metadata, self);
+	for (i = 0; i < ARRAY_SIZE(pairs); i++) {
+		for (j = 0; j < SWAPS; j++) {
+			ASSERT_EQ(0, load(self, pairs[i][j & 1]));
+			__atomic_store_n(&self->reader.seen->forget, 1, __ATOMIC_RELEASE);
+			let_it_read(_metadata, self);
+			ASSERT_EQ(0, dm_resume(&self->dm));
+			let_it_read(_metadata, self);
+			us[j] = self->reader.seen->longest_us;
+			for (k = j; k && us[k - 1] > us[k]; k--) {
+				uint64_t t = us[k];
+
+				us[k] = us[k - 1];
+				us[k - 1] = t;
+			}
+		}
+		ksft_print_msg("%s <-> %s: longest read, median %llu us, most %llu us\n",
+			       pairs[i][0], pairs[i][1],
+			       (unsigned long long)us[SWAPS / 2],
+			       (unsigned long long)us[SWAPS - 1]);
+	}
+	EXPECT_EQ(0, self->reader.seen->error);
+}
+
+TEST_HARNESS_MAIN
