@@ -111,17 +111,48 @@ static struct table_device *open_table_device(struct mapped_device *md,
 	return td;
 }
 
+static void unlink_table_device(struct mapped_device *md, struct table_device *td)
+{
+	if (td->linked)
+		bd_unlink_disk_holder(td->dm_dev.bdev, md->disk);
+	td->linked = false;
+}
+
 static void close_table_device(struct mapped_device *md, struct table_device *td)
 {
-	dm_unlink_table_device(md, &td->dm_dev);
+	unlink_table_device(md, td);
 	put_dax(td->dm_dev.dax_dev);
 
-	/* Nobody waits for what a deferred removal closes. */
-	if (test_bit(DMF_DEFERRED_REMOVE, &md->flags))
-		fput(td->dm_dev.bdev_file);
-	else
-		__fput_sync(td->dm_dev.bdev_file);
+	/*
+	 * Now, not when somebody gets round to it: whoever removes a device
+	 * wants to remove or use what it was on next.
+	 */
+	__fput_sync(td->dm_dev.bdev_file);
 	kfree(td);
+}
+
+/*
+ * What sysfs links to is gone when a disk has died. The one that has its number
+ * now mostly has its name, too: remove the links, of every mode it is open in,
+ * so that they are not in the way.
+ */
+static void unlink_dead(struct mapped_device *md, dev_t dev)
+{
+	static const blk_mode_t modes[] = {
+		BLK_OPEN_READ, BLK_OPEN_WRITE, BLK_OPEN_READ | BLK_OPEN_WRITE,
+	};
+	struct table_device *td;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(modes); i++) {
+		td = share_table_device(&md->table_devices,
+					table_device_key(dev, modes[i]));
+		if (!td)
+			continue;
+		if (!disk_live(td->dm_dev.bdev->bd_disk))
+			unlink_table_device(md, td);
+		dm_put_table_device(md, &td->dm_dev);
+	}
 }
 
 /*
@@ -146,9 +177,7 @@ static struct table_device *add_table_device(struct mapped_device *md,
 
 	/* Without a disk: dm_setup_md_queue() does it when there is one. */
 	if (md->disk->slave_dir) {
-		/* What it links to is gone; the new one may have the same name. */
-		if (dead)
-			dm_unlink_table_device(md, &dead->dm_dev);
+		unlink_dead(md, dev);
 		r = dm_link_table_device(md, &td->dm_dev);
 		if (r) {
 			close_table_device(md, td);
@@ -240,11 +269,10 @@ void dm_put_table_device(struct mapped_device *md, struct dm_dev *d)
  * @md: the mapped device; its disk has been added
  * @d: what dm_get_table_device() gave
  *
- * Whoever adds or deletes the disk, or links a device, holds md->type_lock; so
- * a link is never made to a disk that comes or goes. And he has a reference to
- * the table device, so the last put comes after this and sees that there is a
- * link to remove. That put may come without the lock: if the first load fails,
- * its devices are unlinked before the disk is deleted.
+ * Does nothing if that has been done. Whoever adds the disk, or links a device,
+ * holds md->type_lock, so no device is linked to a disk that is being added.
+ * And he has a reference to the table device, so the last put comes after this
+ * and sees that there is a link to remove.
  *
  * Context: may sleep, and waits for whoever is opening or closing the other one.
  * Return: 0; -ENODEV: it has been deleted; or another negative error.
@@ -256,23 +284,9 @@ int dm_link_table_device(struct mapped_device *md, struct dm_dev *d)
 
 	lockdep_assert_held(&md->type_lock);
 
+	if (td->linked)
+		return 0;
 	r = bd_link_disk_holder(d->bdev, md->disk);
 	td->linked = !r;
 	return r;
-}
-
-/**
- * dm_unlink_table_device - undo dm_link_table_device(), if it has been done
- * @md: the mapped device
- * @d: what dm_get_table_device() gave
- *
- * Context: may sleep. Needs md->type_lock unless this is the last user of @d.
- */
-void dm_unlink_table_device(struct mapped_device *md, struct dm_dev *d)
-{
-	struct table_device *td = to_table_device(d);
-
-	if (td->linked)
-		bd_unlink_disk_holder(d->bdev, md->disk);
-	td->linked = false;
 }

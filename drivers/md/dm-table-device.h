@@ -41,6 +41,5 @@ int dm_get_table_device(struct mapped_device *md, dev_t dev, blk_mode_t mode,
 void dm_put_table_device(struct mapped_device *md, struct dm_dev *d);
 
 int dm_link_table_device(struct mapped_device *md, struct dm_dev *d);
-void dm_unlink_table_device(struct mapped_device *md, struct dm_dev *d);
 
 #endif /* DM_TABLE_DEVICE_H */
