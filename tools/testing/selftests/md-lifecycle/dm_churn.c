@@ -224,7 +224,8 @@ static int op_read(struct churn *churn, unsigned int *seed)
 	struct dm_dev dev = *pick_dev(churn, seed);
 	unsigned char *block;
 	struct dm_ioctl io;
-	int fd, i, ret;
+	ssize_t i, n;
+	int fd, ret;
 
 	ret = dm_call(&dev, DM_DEV_STATUS, 0, NULL, 0, &io);
 	if (ret)
@@ -241,17 +242,14 @@ static int op_read(struct churn *churn, unsigned int *seed)
 		close(fd);
 		return -ENOMEM;
 	}
-	ret = pread(fd, block, BLOCK, 0) < 0 ? -errno : 1;
+	n = pread(fd, block, BLOCK, 0);
+	ret = n < 0 ? -errno : 0;
 	close(fd);
-	if (ret == 1) {
-		for (i = 0; i < BLOCK && block[i] == block[0]; i++)
-			;
-		/* No byte at all: there was no table. */
-		if (i < BLOCK || (block[0] != 'A' && block[0] != 'B'))
-			if (block[0])
-				fail(churn, "read", "a mixture of data");
-		ret = 0;
-	}
+	/* Nothing at all: there was no table. */
+	for (i = 1; i < n && block[i] == block[0]; i++)
+		;
+	if (n > 0 && (i < n || (block[0] != 'A' && block[0] != 'B')))
+		fail(churn, "read", "a mixture of data");
 	free(block);
 	return ret;
 }
