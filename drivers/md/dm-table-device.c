@@ -7,6 +7,7 @@
 #include <linux/dax.h>
 #include <linux/file.h>
 #include <linux/slab.h>
+#include <linux/wait_bit.h>
 
 #include "dm-core.h"
 #include "dm-table-device.h"
@@ -33,6 +34,7 @@ void dm_table_devices_init(struct dm_table_devices *tds)
 {
 	spin_lock_init(&tds->lock);
 	tds->tree = RB_ROOT;
+	tds->unlinking = 0;
 }
 
 void dm_table_devices_exit(const struct dm_table_devices *tds)
@@ -118,9 +120,8 @@ static void unlink_table_device(struct mapped_device *md, struct table_device *t
 	td->linked = false;
 }
 
-static void close_table_device(struct mapped_device *md, struct table_device *td)
+static void close_table_device(struct table_device *td)
 {
-	unlink_table_device(md, td);
 	put_dax(td->dm_dev.dax_dev);
 
 	/*
@@ -156,6 +157,19 @@ static void unlink_dead(struct mapped_device *md, dev_t dev)
 }
 
 /*
+ * Show that the disk is made of a device, if there is a disk already. If not,
+ * dm_setup_md_queue() does that for the table for which it adds one. A load that
+ * has failed may have opened others before: see to it when they are shared.
+ */
+static int show_table_device(struct mapped_device *md, struct table_device *td)
+{
+	if (!md->disk->slave_dir || td->linked)
+		return 0;
+	unlink_dead(md, td->dm_dev.bdev->bd_dev);
+	return dm_link_table_device(md, &td->dm_dev);
+}
+
+/*
  * Open a device that cannot be shared, and let others share it: in place of
  * @dead if that is not NULL, a disk that has died and had the same number.
  */
@@ -175,14 +189,10 @@ static struct table_device *add_table_device(struct mapped_device *md,
 	if (IS_ERR(td))
 		return td;
 
-	/* Without a disk: dm_setup_md_queue() does it when there is one. */
-	if (md->disk->slave_dir) {
-		unlink_dead(md, dev);
-		r = dm_link_table_device(md, &td->dm_dev);
-		if (r) {
-			close_table_device(md, td);
-			return ERR_PTR(r);
-		}
+	r = show_table_device(md, td);
+	if (r) {
+		close_table_device(td);
+		return ERR_PTR(r);
 	}
 
 	spin_lock(&tds->lock);
@@ -207,8 +217,8 @@ static struct table_device *add_table_device(struct mapped_device *md,
  * If a table of @md has it open already in exactly that mode, share it. That
  * includes a device that has died, for its number is all there is to know it by,
  * and a multipath table is reloaded with the paths that have failed. Only if
- * another device has got the number since, take that one; if it cannot be
- * opened, fail.
+ * another device has got the number since, take that one; if its open fails
+ * with anything but -ENXIO or -ENODEV, fail.
  *
  * Context: may sleep, for as long as an open takes. The caller holds
  * md->type_lock.
@@ -224,10 +234,18 @@ int dm_get_table_device(struct mapped_device *md, dev_t dev, blk_mode_t mode,
 
 	old = share_table_device(&md->table_devices, table_device_key(dev, mode));
 	td = old;
-	if (!old || !disk_live(old->dm_dev.bdev->bd_disk)) {
+	if (old && disk_live(old->dm_dev.bdev->bd_disk)) {
+		int r = show_table_device(md, old);
+
+		if (r) {
+			dm_put_table_device(md, &old->dm_dev);
+			return r;
+		}
+	} else {
 		td = add_table_device(md, dev, mode, old);
+		/* Dead, and there is nothing that could be opened in its place. */
 		if (old && (td == ERR_PTR(-ENXIO) || td == ERR_PTR(-ENODEV)))
-			td = old;	/* dead, and nothing has its number */
+			td = old;
 		else if (old)
 			dm_put_table_device(md, &old->dm_dev);
 		if (IS_ERR(td))
@@ -257,11 +275,19 @@ void dm_put_table_device(struct mapped_device *md, struct dm_dev *d)
 		return;
 	if (!RB_EMPTY_NODE(&td->node))
 		rb_erase(&td->node, &tds->tree);
+	tds->unlinking++;
+	spin_unlock(&tds->lock);
+
+	unlink_table_device(md, td);
+
+	spin_lock(&tds->lock);
+	tds->unlinking--;
+	wake_up_var_locked(&tds->unlinking, &tds->lock);
 	spin_unlock(&tds->lock);
 
 	trace_dm_table_device_close(disk_devt(md->disk), d->bdev->bd_dev,
 				    d->mode, 0);
-	close_table_device(md, td);
+	close_table_device(td);
 }
 
 /**
@@ -274,11 +300,13 @@ void dm_put_table_device(struct mapped_device *md, struct dm_dev *d)
  * And he has a reference to the table device, so the last put comes after this
  * and sees that there is a link to remove.
  *
- * Context: may sleep, and waits for whoever is opening or closing the other one.
+ * Context: may sleep, and waits for whoever is opening or closing the other one,
+ * or takes another one's link out of sysfs.
  * Return: 0; -ENODEV: it has been deleted; or another negative error.
  */
 int dm_link_table_device(struct mapped_device *md, struct dm_dev *d)
 {
+	struct dm_table_devices *tds = &md->table_devices;
 	struct table_device *td = to_table_device(d);
 	int r;
 
@@ -286,6 +314,12 @@ int dm_link_table_device(struct mapped_device *md, struct dm_dev *d)
 
 	if (td->linked)
 		return 0;
+
+	/* One that cannot be found any more may still have the name in sysfs. */
+	spin_lock(&tds->lock);
+	wait_var_event_spinlock(&tds->unlinking, !tds->unlinking, &tds->lock);
+	spin_unlock(&tds->lock);
+
 	r = bd_link_disk_holder(d->bdev, md->disk);
 	td->linked = !r;
 	return r;

@@ -16,7 +16,8 @@
  *
  * To open or to close a device can take as long as that device wants: nobody who
  * does it holds anything that a put needs. While a device is being closed for the
- * last table that had it, it may already be opened again for the next one.
+ * last table that had it, it may already be opened again for the next one, which
+ * waits only for its link in sysfs to be gone.
  */
 #ifndef DM_TABLE_DEVICE_H
 #define DM_TABLE_DEVICE_H
@@ -29,8 +30,9 @@ struct dm_dev;
 struct mapped_device;
 
 struct dm_table_devices {
-	spinlock_t lock;	/* protects tree, and a count that goes to or from 0 */
+	spinlock_t lock;	/* protects all in here, and a count that goes to 0 */
 	struct rb_root tree;	/* struct table_device, by number and mode */
+	unsigned int unlinking;	/* not in the tree, but perhaps still in sysfs */
 };
 
 void dm_table_devices_init(struct dm_table_devices *tds);
