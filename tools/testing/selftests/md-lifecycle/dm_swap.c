@@ -142,7 +142,8 @@ static void note_call(void *arg, unsigned int function, pid_t pid, const char *s
 		cost->held_up[i]++;
 	if (!strncmp(name, "synchronize_rcu", 15) &&
 	    !on_stack(stack, "bdi_unregister") && !on_stack(stack, "del_gendisk") &&
-	    !on_stack(stack, "kmem_cache_destroy"))
+	    !on_stack(stack, "kmem_cache_destroy") &&
+	    !on_stack(stack, "lockdep_unregister_key"))
 		cost->other_rcu++;
 }
 
