@@ -671,6 +671,124 @@ TEST_F(dm_device_slow, B15_load_of_what_is_being_closed)
 	EXPECT_FALSE(is_holder(&self->dm, &self->path));
 }
 
+/* --- a load that has failed, and is not done with what it has opened --- */
+
+/*
+ * The first table that is loaded, while there is no disk yet, cannot be made
+ * what it was meant to be: its last row names a device that is not there. One
+ * slow device keeps it being made, the other keeps it being destroyed.
+ */
+FIXTURE(dm_device_failed) {
+	struct slow opens, closes;
+	struct disk shared, first;
+	struct dm_dev dm;
+	struct task failing, next;
+};
+
+FIXTURE_SETUP(dm_device_failed)
+{
+	const char *missing = dm_missing() ?: task_missing();
+
+	if (!missing && !path_exists("/dev/loop-control"))
+		missing = "no loop driver";
+	if (missing)
+		SKIP(return, "%s", missing);
+	udev_pause();
+	ASSERT_EQ(0, disk_create(&self->shared, 8, false));
+	ASSERT_EQ(0, disk_create(&self->first, 8, false));
+	ASSERT_EQ(0, leg_create(&self->opens.leg, "opens", 8));
+	ASSERT_EQ(0, leg_create(&self->closes.leg, "closes", 8));
+	ASSERT_EQ(0, slow_create_loop(&self->opens));
+	ASSERT_EQ(0, dm_create(&self->dm, "device"));
+}
+
+FIXTURE_TEARDOWN(dm_device_failed)
+{
+	slow_release(&self->opens);
+	slow_release(&self->closes);
+	task_end(&self->failing);
+	task_end(&self->next);
+	dm_remove_when_unused(&self->dm);
+	slow_destroy(&self->opens);
+	slow_destroy(&self->closes);
+	disk_destroy(&self->shared);
+	disk_destroy(&self->first);
+	udev_resume();
+}
+
+/* Targets are destroyed in this order: what is slow to close comes first. */
+static long load_failing(struct task *task, void *arg)
+{
+	struct _test_data_dm_device_failed *self = arg;
+	struct dm_row rows[4] = {
+		linear(&self->closes.leg.disk), linear(&self->shared),
+		linear(&self->opens.loop), linear(&self->shared),
+	};
+	int i;
+
+	for (i = 0; i < 4; i++)
+		rows[i].start = i * SECTORS_PER_MIB;
+	snprintf(rows[3].params, sizeof(rows[3].params), "259:1048575 0");
+	return dm_load(&self->dm, rows, 4);
+}
+
+/* The disk is added for a table that does not use what is shared then. */
+static long load_first_and_shared(struct task *task, void *arg)
+{
+	struct _test_data_dm_device_failed *self = arg;
+
+	return load(&self->dm, &self->first) ?:
+	       load(&self->dm, &self->shared) ?:
+	       dm_resume(&self->dm);
+}
+
+TEST_F(dm_device_failed, C12_seen_in_sysfs_if_opened_by_a_load_that_failed)
+{
+	struct dm_dev *dm = &self->dm;
+	struct disk *shared = &self->shared;
+	int fd;
+
+	/* Let it open both, then let the close of the first one wait. */
+	ASSERT_EQ(0, slow_hold_opens(&self->opens));
+	ASSERT_EQ(0, task_start(&self->failing, "TABLE_LOAD that fails",
+				load_failing, self, -1));
+	ASSERT_EQ(0, task_blocked(&self->failing));
+	ASSERT_TRUE(task_is_in(&self->failing, "bdev_open"));
+	ASSERT_EQ(-EBUSY, claim(shared));
+	ASSERT_EQ(0, slow_hold_closes(&self->closes));
+	slow_release(&self->opens);
+	ASSERT_EQ(0, task_blocked(&self->failing));
+	ASSERT_TRUE(task_is_in(&self->failing, "bdev_release")) {
+		task_report(&self->failing);
+	}
+	ASSERT_EQ(-EBUSY, claim(shared));
+	ASSERT_FALSE(path_exists("/sys/block/dm-%u", dm->minor));
+
+	ASSERT_EQ(0, task_start(&self->next, "loads of the next tables",
+				load_first_and_shared, self, -1));
+	ASSERT_EQ(0, task_result(&self->next));
+	EXPECT_TRUE(is_slave(dm, shared));
+	EXPECT_TRUE(is_holder(dm, shared));
+	EXPECT_FALSE(is_slave(dm, &self->first) || is_holder(dm, &self->first));
+	ASSERT_FALSE(task_done(&self->failing));
+
+	/* The failed table gives up its share, and only that. */
+	slow_release(&self->closes);
+	EXPECT_EQ(-ENXIO, task_result(&self->failing));
+	EXPECT_TRUE(is_slave(dm, shared));
+	EXPECT_TRUE(is_holder(dm, shared));
+	EXPECT_EQ(0, claim(&self->opens.loop));
+	fd = dm_open(&self->closes.leg.dm, O_RDONLY | O_EXCL);
+	EXPECT_LE(0, fd);
+	if (fd >= 0)
+		close(fd);
+
+	ASSERT_EQ(0, dm_remove(dm));
+	EXPECT_FALSE(is_holder(dm, shared));
+	EXPECT_EQ(0, claim(shared));
+	EXPECT_STREQ("", dm_left(dm));
+}
+
 /* --- many at once --- */
 
 #define ROUNDS	100

@@ -3,7 +3,9 @@
  * Tables that are replaced, cleared, swapped and removed: what the kernel waits
  * for meanwhile, and what of it while I/O is held up.
  */
+#include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,9 +18,13 @@
 #include "kselftest_harness.h"
 #include "lifecycle.h"
 #include "dm.h"
+#include "stall.h"
+#include "task.h"
 #include "trace.h"
 
 #define SECTORS_PER_MIB	2048
+#define BLOCK		4096
+#define LEG_MIB		8
 #define SWAPS		10
 
 /* The steps of a swap come first: see note_call(). */
@@ -142,7 +148,8 @@ static void note_call(void *arg, unsigned int function, pid_t pid, const char *s
 		cost->held_up[i]++;
 	if (!strncmp(name, "synchronize_rcu", 15) &&
 	    !on_stack(stack, "bdi_unregister") && !on_stack(stack, "del_gendisk") &&
-	    !on_stack(stack, "kmem_cache_destroy"))
+	    !on_stack(stack, "kmem_cache_destroy") &&
+	    !on_stack(stack, "lockdep_unregister_key"))
 		cost->other_rcu++;
 }
 
@@ -371,6 +378,185 @@ TEST_F_TIMEOUT(dm_swap, B22_reads_while_tables_are_swapped, 120)
 			       (unsigned long long)us[SWAPS - 1]);
 	}
 	EXPECT_EQ(0, self->reader.seen->error);
+}
+
+/* --- swaps of a snapshot, which has a say in them, and may take long --- */
+
+FIXTURE(dm_swap_snapshot) {
+	struct leg leg;		/* the origin's device */
+	struct disk cow;
+	struct dm_dev origin, dm;
+	struct task reader, resumer, swapper, rival;
+	int fd;
+};
+
+FIXTURE_SETUP(dm_swap_snapshot)
+{
+	const char *missing = dm_missing() ?: task_missing();
+
+	self->fd = -1;
+	if (!missing && !dm_has_target("snapshot"))
+		missing = "no snapshot target";
+	if (missing)
+		SKIP(return, "%s", missing);
+	udev_pause();
+	ASSERT_EQ(0, leg_create(&self->leg, "leg", LEG_MIB));
+	/* Of zeros: a persistent snapshot begins there. */
+	ASSERT_EQ(0, disk_create(&self->cow, LEG_MIB, true));
+	ASSERT_EQ(0, dm_create(&self->origin, "origin"));
+	ASSERT_EQ(0, dm_create(&self->dm, "snapshot"));
+}
+
+FIXTURE_TEARDOWN(dm_swap_snapshot)
+{
+	leg_release(&self->leg);
+	if (self->dm.name[0])
+		dm_resume(&self->dm);
+	task_end(&self->reader);
+	task_end(&self->resumer);
+	task_end(&self->swapper);
+	task_end(&self->rival);
+	if (self->fd >= 0)
+		close(self->fd);
+	if (self->dm.name[0])
+		dm_remove_when_unused(&self->dm);
+	if (self->origin.name[0])
+		dm_remove_when_unused(&self->origin);
+	leg_destroy(&self->leg);
+	disk_destroy(&self->cow);
+	udev_resume();
+}
+
+static int load_snapshot(struct _test_data_dm_swap_snapshot *self, uint64_t sectors)
+{
+	struct dm_row row = { .len = sectors, .type = "snapshot" };
+
+	snprintf(row.params, sizeof(row.params), "%u:%u %u:%u P 16",
+		 self->leg.disk.major, self->leg.disk.minor, self->cow.major,
+		 self->cow.minor);
+	return dm_load(&self->dm, &row, 1);
+}
+
+static void expect_live(struct __test_metadata *_metadata,
+			struct _test_data_dm_swap_snapshot *self, const char *type)
+{
+	char table[160];
+	uint32_t flags;
+
+	ASSERT_EQ(0, dm_table(&self->dm, false, table, sizeof(table)));
+	EXPECT_EQ(0, strncmp(table, type, strlen(type))) {
+		TH_LOG("live is: %s", table);
+	}
+	ASSERT_EQ(0, dm_info(&self->dm, &flags, NULL));
+	EXPECT_EQ(0U, flags & DM_SUSPEND_FLAG);
+}
+
+static long read_once(struct task *task, void *arg)
+{
+	struct _test_data_dm_swap_snapshot *self = arg;
+	void *direct;
+
+	if (posix_memalign(&direct, BLOCK, BLOCK))
+		return -ENOMEM;
+	return pread(self->fd, direct, BLOCK, 0) < 0 ? -errno : 0;
+}
+
+/*
+ * A snapshot does not resume while another one is loaded that would take over
+ * its exceptions: not before that table is gone.
+ */
+TEST_F(dm_swap_snapshot, B14_failed_swap_of_a_snapshot)
+{
+	const uint64_t size = LEG_MIB * SECTORS_PER_MIB;
+
+	ASSERT_EQ(0, load_snapshot(self, size));
+	ASSERT_EQ(0, dm_resume(&self->dm));
+	self->fd = dm_open(&self->dm, O_RDONLY | O_DIRECT);
+	ASSERT_LE(0, self->fd);
+	/* Longer than its origin: the swap sees that, the load does not. */
+	ASSERT_EQ(0, load_snapshot(self, size + 8));
+	EXPECT_EQ(-EINVAL, dm_resume(&self->dm));
+	expect_live(_metadata, self, "snapshot ");
+	ASSERT_EQ(0, task_start(&self->reader, "a read", read_once, self, self->fd));
+	EXPECT_EQ(0, task_result(&self->reader));
+
+	/* And the next one takes over. */
+	ASSERT_EQ(0, load_snapshot(self, size));
+	EXPECT_EQ(0, dm_resume(&self->dm));
+	expect_live(_metadata, self, "snapshot ");
+}
+
+static long resume(struct task *task, void *arg)
+{
+	struct _test_data_dm_swap_snapshot *self = arg;
+
+	return dm_resume(&self->dm);
+}
+
+/* The same, going on as soon as it can, before others on this CPU. */
+static long resume_first(struct task *task, void *arg)
+{
+	struct sched_param param = { .sched_priority = 1 };
+
+	if (sched_setscheduler(0, SCHED_FIFO, &param))
+		return -errno;
+	return resume(task, arg);
+}
+
+/* To resume, the snapshot suspends its origin: that waits for a read. */
+static void resume_up_to_the_origin(struct __test_metadata *_metadata,
+				    struct _test_data_dm_swap_snapshot *self)
+{
+	struct dm_row row = { .len = SECTORS_PER_MIB, .type = "snapshot-origin" };
+
+	snprintf(row.params, sizeof(row.params), "%u:%u", self->leg.disk.major,
+		 self->leg.disk.minor);
+	ASSERT_EQ(0, dm_load(&self->origin, &row, 1));
+	ASSERT_EQ(0, dm_resume(&self->origin));
+	self->fd = dm_open(&self->origin, O_RDONLY | O_DIRECT);
+	ASSERT_LE(0, self->fd);
+	ASSERT_EQ(0, leg_stall(&self->leg));
+	ASSERT_EQ(0, task_start(&self->reader, "a read", read_once, self, self->fd));
+	ASSERT_EQ(0, task_blocked(&self->reader));
+	ASSERT_EQ(0, task_start(&self->resumer, "a resume", resume, self, -1));
+	ASSERT_EQ(0, task_blocked(&self->resumer));
+	ASSERT_TRUE(task_is_in(&self->resumer, "snapshot_resume"));
+}
+
+/*
+ * The device is suspended when the swap begins. Then one resume of others is
+ * done before the swap has got at it; and another one waits behind the swap, to
+ * come between the swap's suspend and the rest of it: so both are on one CPU.
+ */
+TEST_F(dm_swap_snapshot, B14_swap_of_a_device_that_others_resume)
+{
+	struct dm_row next = { .len = SECTORS_PER_MIB, .type = "linear" };
+	cpu_set_t cpus, one;
+
+	ASSERT_EQ(0, load_snapshot(self, SECTORS_PER_MIB));
+	ASSERT_EQ(0, dm_resume(&self->dm));
+	ASSERT_EQ(0, dm_suspend(&self->dm));
+	resume_up_to_the_origin(_metadata, self);
+
+	snprintf(next.params, sizeof(next.params), "%u:%u 0", self->cow.major,
+		 self->cow.minor);
+	ASSERT_EQ(0, dm_load(&self->dm, &next, 1));
+	ASSERT_EQ(0, sched_getaffinity(0, sizeof(cpus), &cpus));
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	ASSERT_EQ(0, sched_setaffinity(0, sizeof(one), &one));
+	ASSERT_EQ(0, task_start(&self->swapper, "the swap", resume, self, -1));
+	ASSERT_EQ(0, task_blocked(&self->swapper));
+	ASSERT_EQ(0, task_start(&self->rival, "a resume after it", resume_first, self,
+				-1));
+	ASSERT_EQ(0, sched_setaffinity(0, sizeof(cpus), &cpus));
+	ASSERT_EQ(0, task_blocked(&self->rival));
+
+	leg_release(&self->leg);
+	EXPECT_EQ(0, task_result(&self->resumer));
+	EXPECT_EQ(0, task_result(&self->swapper));
+	EXPECT_EQ(0, task_result(&self->rival));
+	expect_live(_metadata, self, "linear ");
 }
 
 TEST_HARNESS_MAIN

@@ -2,6 +2,7 @@
 /* What userspace is told about the life of a mapped device, and what it waits for. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "kselftest_harness.h"
@@ -9,6 +10,7 @@
 #include "stall.h"
 
 #define SECTORS_PER_MIB	2048
+#define BLOCK		4096
 
 /*
  * libdm's: flags for udev's rules in the upper half, here not to touch the
@@ -21,9 +23,12 @@ FIXTURE(dm_uevent) {
 	struct disk disk;
 	struct dm_dev dm;
 	struct dev_stall dev;
-	struct task loader, remover;
+	struct leg leg;		/* of the origin of a snapshot */
+	struct dm_dev origin;
+	struct task loader, remover, reader, resumer;
 	char name[16];
 	int all, ours;		/* listeners */
+	int fd;
 };
 
 FIXTURE_SETUP(dm_uevent)
@@ -32,6 +37,7 @@ FIXTURE_SETUP(dm_uevent)
 
 	self->all = -1;
 	self->ours = -1;
+	self->fd = -1;
 	if (missing)
 		SKIP(return, "%s", missing);
 	ASSERT_EQ(0, disk_create(&self->disk, 8, false));
@@ -46,10 +52,18 @@ FIXTURE_SETUP(dm_uevent)
 FIXTURE_TEARDOWN(dm_uevent)
 {
 	dev_stall_end(&self->dev);
+	leg_release(&self->leg);
 	task_end(&self->loader);
 	task_end(&self->remover);
+	task_end(&self->reader);
+	task_end(&self->resumer);
+	if (self->fd >= 0)
+		close(self->fd);
 	if (self->dm.name[0])
 		dm_remove_when_unused(&self->dm);
+	if (self->origin.name[0])
+		dm_remove_when_unused(&self->origin);
+	leg_destroy(&self->leg);
 	disk_destroy(&self->disk);
 	if (self->all >= 0)
 		close(self->all);
@@ -190,6 +204,92 @@ TEST_F(dm_uevent, B8_removed_while_the_disk_is_added)
 	ASSERT_EQ(0, task_result(&self->remover));
 	EXPECT_EQ(self->remover.shared->out,
 		  (unsigned int)events_with_cookie(self, "remove"));
+	EXPECT_EQ(1, events(self, "remove"));
+	EXPECT_STREQ("", dm_left(&self->dm));
+}
+
+/* --- resumed while it is removed --- */
+
+static long read_once(struct task *task, void *arg)
+{
+	struct _test_data_dm_uevent *self = arg;
+	void *direct;
+
+	if (posix_memalign(&direct, BLOCK, BLOCK))
+		return -ENOMEM;
+	return pread(self->fd, direct, BLOCK, 0) < 0 ? -errno : 0;
+}
+
+static long resume_in_task(struct task *task, void *arg)
+{
+	struct _test_data_dm_uevent *self = arg;
+	struct dm_ioctl io = {
+		.version = { DM_VERSION_MAJOR },
+		.data_size = sizeof(io),
+		.event_nr = COOKIE,
+	};
+	int fd;
+
+	snprintf(io.name, sizeof(io.name), "%s", self->dm.name);
+	fd = open("/dev/mapper/control", O_RDWR | O_CLOEXEC);
+	if (fd < 0 || ioctl(fd, DM_DEV_SUSPEND, &io))
+		return -errno;
+	task->shared->out = !!(io.flags & DM_UEVENT_GENERATED_FLAG);
+	return 0;
+}
+
+/* To resume, a snapshot suspends its origin: that waits for a read. */
+static void resume_up_to_the_origin(struct __test_metadata *_metadata,
+				    struct _test_data_dm_uevent *self)
+{
+	struct dm_row origin = { .len = SECTORS_PER_MIB, .type = "snapshot-origin" };
+	struct dm_row snapshot = { .len = SECTORS_PER_MIB, .type = "snapshot" };
+
+	ASSERT_EQ(0, leg_create(&self->leg, "leg", 8));
+	snprintf(origin.params, sizeof(origin.params), "%u:%u",
+		 self->leg.disk.major, self->leg.disk.minor);
+	snprintf(snapshot.params, sizeof(snapshot.params), "%u:%u %u:%u N 16",
+		 self->leg.disk.major, self->leg.disk.minor, self->disk.major,
+		 self->disk.minor);
+	ASSERT_EQ(0, dm_create(&self->origin, "origin"));
+	ASSERT_EQ(0, dm_load(&self->origin, &origin, 1));
+	ASSERT_EQ(0, dm_resume(&self->origin));
+	ASSERT_EQ(0, dm_load(&self->dm, &snapshot, 1));
+	udev_settle();
+	self->fd = dm_open(&self->origin, O_RDONLY | O_DIRECT);
+	ASSERT_LE(0, self->fd);
+	ASSERT_EQ(0, leg_stall(&self->leg));
+	ASSERT_EQ(0, task_start(&self->reader, "a read", read_once, self, self->fd));
+	ASSERT_EQ(0, task_blocked(&self->reader));
+	ASSERT_EQ(0, task_start(&self->resumer, "a resume", resume_in_task, self, -1));
+	ASSERT_EQ(0, task_blocked(&self->resumer));
+	ASSERT_TRUE(task_is_in(&self->resumer, "snapshot_resume"));
+}
+
+/* Nothing is sent after "remove", so nobody may wait for it. */
+TEST_F(dm_uevent, B8_removed_while_it_is_resumed)
+{
+	const char *missing = task_missing();
+	uint64_t end;
+
+	if (!missing && !dm_has_target("snapshot"))
+		missing = "no snapshot target";
+	if (missing)
+		SKIP(return, "%s", missing);
+	resume_up_to_the_origin(_metadata, self);
+	ASSERT_EQ(0, task_start(&self->remover, "DEV_REMOVE", remove_in_task, self, -1));
+	end = now_ms() + DEADLINE_MS;
+	/* It waits for the resume, having told userspace. */
+	while (!task_is_in(&self->remover, "dm_destroy"))
+		ASSERT_GT(end, now_ms());
+	ASSERT_FALSE(task_done(&self->resumer));
+
+	leg_release(&self->leg);
+	EXPECT_EQ(0, task_result(&self->resumer));
+	ASSERT_EQ(0, task_result(&self->remover));
+	EXPECT_EQ(self->resumer.shared->out,
+		  (unsigned int)events_with_cookie(self, "change"));
+	EXPECT_EQ(1U, self->remover.shared->out);
 	EXPECT_EQ(1, events(self, "remove"));
 	EXPECT_STREQ("", dm_left(&self->dm));
 }
