@@ -237,7 +237,8 @@ int dm_get_table_device(struct mapped_device *md, dev_t dev, blk_mode_t mode,
 	if (old && disk_live(old->dm_dev.bdev->bd_disk)) {
 		int r = show_table_device(md, old);
 
-		if (r) {
+		/* It may have died just now. */
+		if (r && r != -ENODEV) {
 			dm_put_table_device(md, &old->dm_dev);
 			return r;
 		}
