@@ -4,18 +4,23 @@
  * opens that must not make a device at all.
  */
 #include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "kselftest_harness.h"
 #include "lifecycle.h"
+#include "task.h"
 
 #define CYCLES		20
 #define OBSERVERS	4
+#define LISTENERS	500
 
 FIXTURE(md_open) {
 	struct disk disks[2];
 	struct md_dev md;
 	struct observer observers[OBSERVERS];
+	struct task creator;
 	char old_mode[8], old_create[8];
 	int fd, fd2;
 };
@@ -54,6 +59,7 @@ FIXTURE_TEARDOWN(md_open)
 		close(self->fd);
 	if (self->fd2 >= 0)
 		close(self->fd2);
+	task_end(&self->creator);
 	md_cleanup(&self->md);
 	md_param_set("create_on_open", self->old_create, NULL, 0);
 	md_param_set("legacy_async_del_gendisk", self->old_mode, NULL, 0);
@@ -117,6 +123,54 @@ TEST_F_TIMEOUT(md_open, C7_no_open_refused_over_many_lives, 120)
 	EXPECT_EQ(0, refused);
 	for (i = 0; i < OBSERVERS; i++)
 		EXPECT_EQ(0U, observer_refused(&self->observers[i]));
+}
+
+static long open_node(struct task *task, void *arg)
+{
+	return md_open(arg, O_RDWR);
+}
+
+/* Would an open find the device, without asking md for it? */
+static bool is_openable(const struct md_dev *md)
+{
+	struct statx stx;
+
+	return !statx(AT_FDCWD, md->node, 0, STATX_DIOALIGN, &stx) &&
+	       (stx.stx_mask & STATX_DIOALIGN);
+}
+
+/*
+ * Whoever has it open sees all of it. It can be opened before its creator has
+ * made its directory, but that takes a while here: first all who listen are sent
+ * the "add" of the disk.
+ */
+TEST_F_TIMEOUT(md_open, B7_complete_when_opened, 120)
+{
+	int i, fd, size = 0;
+	uint64_t end;
+
+	if (md_autoload_missing() || task_missing())
+		SKIP(return, "%s", md_autoload_missing() ?: task_missing());
+	for (i = 0; i < LISTENERS; i++) {
+		fd = uevent_open();
+		ASSERT_LE(0, fd);
+		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+	}
+	for (i = 0; i < CYCLES; i++) {
+		ASSERT_EQ(0, task_start(&self->creator, "create", open_node, &self->md, -1));
+		end = now_ms() + DEADLINE_MS;
+		while (!is_openable(&self->md))
+			ASSERT_GT(end, now_ms());
+		self->fd = md_open(&self->md, O_RDWR);
+		ASSERT_LE(0, self->fd);
+		ASSERT_TRUE(path_exists("/sys/block/%s/md/array_state", self->md.name))
+			TH_LOG("life %d", i);
+		EXPECT_LE(0, task_result(&self->creator));
+		task_end(&self->creator);
+		EXPECT_EQ(0, md_stop_when_unused(self->fd));
+		md_close(&self->fd);
+		ASSERT_STREQ("", md_left_in_the_end(&self->md));
+	}
 }
 
 /* Observers that open the number after the stop make a device: not for long. */
