@@ -76,6 +76,11 @@ int disk_break(const struct disk *disk)
 	return file_write("+0-131071", NULLB "/%s/badblocks", disk->name);
 }
 
+int disk_mend(const struct disk *disk)
+{
+	return file_write("-0-131071", NULLB "/%s/badblocks", disk->name);
+}
+
 void disk_destroy(struct disk *disk)
 {
 	char path[128];
