@@ -1,0 +1,1890 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A fuzzer that knows the states. Several processes do, at once and by chance,
+ * all that can be done to md arrays and mapped devices, legal or not. Some of
+ * the devices are everybody's; of its own ones each worker knows whether they
+ * have to be there. After every round, of some hundred operations, all workers
+ * are parked, and what sysfs, /dev, /proc/mdstat and device mapper show has to
+ * be one and the same, and what it has to be; then the workers end, everything
+ * can be removed, is gone, and each device has told of its coming and going.
+ *
+ * What a worker does is up to the seed only. A round that fails is run again
+ * with operations left out, as long as it still fails, and the shortest one is
+ * printed: a file with these lines can be given to --replay.
+ */
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <glob.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "lifecycle.h"
+#include "dm.h"
+#include "stall.h"
+#include "task.h"
+
+#define MAX_WORKERS	16
+#define DISKS		4
+#define LEGS		2
+#define SHARED		3		/* numbers of md, and as many mapped devices */
+#define NAMED		SHARED		/* the md device that has a name */
+#define MDS		(SHARED + 1 + MAX_WORKERS)
+#define DMS		(SHARED + MAX_WORKERS)
+#define FILES		8		/* that a worker has open */
+#define CHILDREN	3
+#define MAX_ERRNOS	10
+#define SECTORS		2048
+
+/* In this time something happens, or everybody waits for a suspended device. */
+#define NOTHING_MS	300
+
+/* And in this, or somebody is stuck: also with all the debugging there is. */
+#define STUCK_MS	30000
+
+/* How often a list of operations may succeed before it counts as good. */
+#define TRIES		3
+
+/* Of slab: what else goes on, and for each operation. */
+#define SLACK		(512 << 10)
+#define MAX_GROWTH	20
+
+/* What is wrong with a round. */
+enum class { GOOD, ERRNO, MODEL, STUCK, DIFFER, LEFT, UEVENTS, WARNING, CLASSES };
+
+static const char *const class_names[] = {
+	[ERRNO] = "every operation ends with an errno it may",
+	[MODEL] = "a device is there if and only if it has to be",
+	[STUCK] = "nobody is stuck",
+	[DIFFER] = "sysfs, /dev, mdstat and device mapper show the same",
+	[LEFT] = "everything can be removed, and is gone",
+	[UEVENTS] = "one add, one remove, and so on",
+	[WARNING] = "no warnings",
+};
+
+enum tri { NO, MAYBE, YES };
+
+/* What the one that is alone with a device knows of it. */
+struct md_model {
+	enum tri array, by_open, by_name;	/* that it has or is held by */
+	enum tri open;
+	unsigned int life;
+	bool used;			/* there was a device in this round */
+};
+
+struct step {
+	uint8_t worker, op;
+	uint32_t arg;
+};
+
+struct list {
+	struct step *steps;
+	size_t nr;
+};
+
+/* Seen by all processes. */
+static struct fuzz {
+	struct disk disks[DISKS];
+	struct leg legs[LEGS];
+	struct md_dev mds[MDS];
+	struct dm_dev dms[DMS];
+	bool alone;			/* no mapped devices but ours */
+	struct counts {
+		unsigned int done, refused, skipped;
+	} ops[64];
+
+	/* Of this round. */
+	unsigned int progress, end, remove_alls;
+	bool node_made[MDS];		/* in the place of devtmpfs's */
+	struct md_model md_models[MAX_WORKERS];
+	enum tri dm_models[MAX_WORKERS];
+	int at[MAX_WORKERS];		/* the operation */
+	enum class failed;
+	char why[256];
+} *fuzz;
+
+static struct options {
+	unsigned long long seed;
+	unsigned long ops;
+	unsigned int workers, quiet_every, shrink_rounds;
+	const char *replay, *plant;
+} options = {
+	.ops = 10000, .workers = 4, .quiet_every = 200, .shrink_rounds = 200,
+};
+
+static int uevents = -1, kmsg = -1;
+
+/* Something cannot be ended or removed: no use to go on. */
+static bool broken;
+
+static void __printf(2, 3) fail(enum class class, const char *fmt, ...)
+{
+	va_list ap;
+
+	/* The first one is what the others may come from. */
+	if (!__sync_bool_compare_and_swap(&fuzz->failed, GOOD, class))
+		return;
+	va_start(ap, fmt);
+	vsnprintf(fuzz->why, sizeof(fuzz->why), fmt, ap);
+	va_end(ap);
+}
+
+/* --- what a worker has --- */
+
+struct file {
+	int fd;				/* -1: none */
+	bool is_md;
+	unsigned int dev;
+	unsigned int life;		/* of the worker's own device */
+};
+
+static struct worker {
+	unsigned int nr;
+	struct file files[FILES];
+	pid_t children[CHILDREN];
+} worker;
+
+#define SKIPPED	1			/* instead of an errno */
+
+static unsigned int pick(uint32_t *arg, unsigned int nr)
+{
+	*arg = *arg * 1103515245 + 12345;
+	return (*arg >> 16) % nr;
+}
+
+static unsigned int own_md(void)
+{
+	return NAMED + 1 + worker.nr;
+}
+
+static unsigned int own_dm(void)
+{
+	return SHARED + worker.nr;
+}
+
+static unsigned int pick_md(uint32_t *arg)
+{
+	unsigned int nr = pick(arg, 3 * (NAMED + 1));
+
+	return nr < 2 * (NAMED + 1) ? nr / 2 : own_md();
+}
+
+static unsigned int pick_dm(uint32_t *arg)
+{
+	unsigned int nr = pick(arg, 3 * SHARED);
+
+	return nr < 2 * SHARED ? nr / 2 : own_dm();
+}
+
+/* The worker's own model, if @nr is its own device. */
+static struct md_model *md_model(unsigned int nr)
+{
+	return nr == own_md() ? &fuzz->md_models[worker.nr] : NULL;
+}
+
+static enum tri *dm_model(unsigned int nr)
+{
+	return nr == own_dm() ? &fuzz->dm_models[worker.nr] : NULL;
+}
+
+static struct file *free_file(void)
+{
+	int i;
+
+	for (i = 0; i < FILES; i++)
+		if (worker.files[i].fd < 0)
+			return &worker.files[i];
+	return NULL;
+}
+
+/* One that is open, of md only if @md_only. */
+static struct file *pick_file(uint32_t *arg, bool md_only)
+{
+	unsigned int i, first = pick(arg, FILES);
+	struct file *file;
+
+	for (i = 0; i < FILES; i++) {
+		file = &worker.files[(first + i) % FILES];
+		if (file->fd >= 0 && (file->is_md || !md_only))
+			return file;
+	}
+	return NULL;
+}
+
+static bool has_children(void)
+{
+	int i;
+
+	for (i = 0; i < CHILDREN; i++)
+		if (worker.children[i])
+			return true;
+	return false;
+}
+
+/* Is the device open, as far as this worker can have opened it? */
+static enum tri is_open(bool is_md, unsigned int nr)
+{
+	int i;
+
+	for (i = 0; i < FILES; i++) {
+		struct file *file = &worker.files[i];
+
+		if (file->fd >= 0 && file->is_md == is_md && file->dev == nr &&
+		    (!is_md || file->life == md_model(nr)->life))
+			return YES;
+	}
+	return has_children() ? MAYBE : NO;
+}
+
+static void md_update_open(unsigned int nr)
+{
+	struct md_model *model = md_model(nr);
+
+	if (model)
+		model->open = is_open(true, nr);
+}
+
+/* --- operations --- */
+
+static int keep_file(struct file *file, int fd, bool is_md, unsigned int dev)
+{
+	struct md_model *model = is_md ? md_model(dev) : NULL;
+
+	file->fd = fd;
+	file->is_md = is_md;
+	file->dev = dev;
+	if (!model)
+		return 0;
+	/*
+	 * A new device is held; one that nobody needs any longer may be going,
+	 * or be opened as it is.
+	 */
+	if (model->array == NO && model->by_name == NO && model->by_open == NO &&
+	    model->open != YES)
+		model->by_open = model->used ? MAYBE : YES;
+	model->used = true;
+	file->life = model->life;
+	md_update_open(dev);
+	return 0;
+}
+
+static int op_md_open(uint32_t arg)
+{
+	static const int flags[] = {
+		O_RDONLY, O_RDWR, O_RDWR, O_RDONLY | O_NONBLOCK,
+		O_RDWR | O_EXCL, O_RDWR | O_EXCL | O_NONBLOCK,
+	};
+	unsigned int nr = pick_md(&arg);
+	struct file *file = free_file();
+	const struct md_dev *md = &fuzz->mds[nr];
+	char path[64];
+	int fd, how;
+
+	if (!file)
+		return SKIPPED;
+	how = flags[pick(&arg, ARRAY_SIZE(flags))];
+	snprintf(path, sizeof(path), "/dev/%s", md->name);
+	if (pick(&arg, 3) || !md->node[0])
+		fd = open(path, how | O_CLOEXEC);
+	else
+		fd = open(md->node, how | O_CLOEXEC);
+	return fd < 0 ? -errno : keep_file(file, fd, true, nr);
+}
+
+/* By the file that O_PATH has got a moment ago. */
+static int op_md_reopen(uint32_t arg)
+{
+	unsigned int nr = pick_md(&arg);
+	struct file *file = free_file();
+	char path[64];
+	int fd, ret;
+
+	if (!file)
+		return SKIPPED;
+	snprintf(path, sizeof(path), "/dev/%s", fuzz->mds[nr].name);
+	fd = open(path, O_PATH | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	ret = open(path, O_RDONLY | O_CLOEXEC);
+	if (ret < 0)
+		ret = -errno;
+	close(fd);
+	return ret < 0 ? ret : keep_file(file, ret, true, nr);
+}
+
+/* The number may be that of somebody's own device by now: look twice. */
+static int op_dm_open(uint32_t arg)
+{
+	unsigned int nr = pick_dm(&arg);
+	struct dm_dev dev = fuzz->dms[nr];
+	struct file *file = free_file();
+	struct dm_ioctl io;
+	int fd, ret;
+
+	if (!file)
+		return SKIPPED;
+	ret = dm_call(&dev, DM_DEV_STATUS, 0, NULL, 0, &io);
+	if (ret)
+		return ret;
+	dev.major = major(io.dev);
+	dev.minor = minor(io.dev);
+
+	/* The node that dm_open() makes is called after the device. */
+	snprintf(dev.name, sizeof(dev.name), "fuzz%d", getpid());
+	fd = dm_open(&dev, pick(&arg, 2) ? O_RDWR : O_RDONLY | O_NONBLOCK);
+	if (fd < 0)
+		return fd;
+	ret = dm_call(&fuzz->dms[nr], DM_DEV_STATUS, 0, NULL, 0, &io);
+	if (ret || io.dev != makedev(dev.major, dev.minor)) {
+		close(fd);
+		return -ENXIO;
+	}
+	return keep_file(file, fd, false, nr);
+}
+
+static int op_close(uint32_t arg)
+{
+	struct file *file = pick_file(&arg, false);
+
+	if (!file)
+		return SKIPPED;
+	close(file->fd);
+	file->fd = -1;
+	if (file->is_md)
+		md_update_open(file->dev);
+	return 0;
+}
+
+static int op_dup(uint32_t arg)
+{
+	struct file *file = pick_file(&arg, false), *copy = free_file();
+	int fd;
+
+	if (!file || !copy)
+		return SKIPPED;
+	fd = fcntl(file->fd, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	*copy = *file;
+	copy->fd = fd;
+	return 0;
+}
+
+/* A child that only has the files open. */
+static int op_fork(uint32_t arg)
+{
+	int i;
+
+	for (i = 0; i < CHILDREN && worker.children[i]; i++)
+		;
+	if (i == CHILDREN)
+		return SKIPPED;
+	worker.children[i] = fork();
+	if (worker.children[i] < 0) {
+		worker.children[i] = 0;
+		return -errno;
+	}
+	if (!worker.children[i]) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			pause();
+	}
+	return 0;
+}
+
+static int op_child_end(uint32_t arg)
+{
+	pid_t *child = &worker.children[pick(&arg, CHILDREN)];
+
+	if (!*child)
+		return SKIPPED;
+	kill(*child, SIGKILL);
+	waitpid(*child, NULL, 0);
+	*child = 0;
+	md_update_open(own_md());
+	return 0;
+}
+
+static int op_read(uint32_t arg)
+{
+	struct file *file = pick_file(&arg, false);
+	char block[512];
+
+	if (!file)
+		return SKIPPED;
+	return pread(file->fd, block, sizeof(block), 0) < 0 ? -errno : 0;
+}
+
+static int op_write(uint32_t arg)
+{
+	struct file *file = pick_file(&arg, false);
+	char block[512] = "";
+
+	if (!file)
+		return SKIPPED;
+	return pwrite(file->fd, block, sizeof(block), 4096) < 0 ? -errno : 0;
+}
+
+static int op_fsync(uint32_t arg)
+{
+	struct file *file = pick_file(&arg, false);
+
+	if (!file)
+		return SKIPPED;
+	return fsync(file->fd) ? -errno : 0;
+}
+
+/* One of those that can be members of arrays and be below mapped devices. */
+static const struct disk *pick_disk(uint32_t *arg)
+{
+	unsigned int nr = pick(arg, DISKS + LEGS);
+
+	return nr < DISKS ? &fuzz->disks[nr] : &fuzz->legs[nr - DISKS].disk;
+}
+
+/* The model of the device behind @file, if that is not another one by now. */
+static struct md_model *file_model(const struct file *file)
+{
+	struct md_model *model = file->is_md ? md_model(file->dev) : NULL;
+
+	return model && model->life == file->life ? model : NULL;
+}
+
+/* Any md ioctl is a sign that the device is used. */
+static int md_call(const struct file *file, unsigned long cmd, void *arg)
+{
+	struct md_model *model = file_model(file);
+	int ret = md_ioctl(file->fd, cmd, arg);
+
+	if (model)
+		model->by_open = NO;
+	return ret;
+}
+
+static void md_has_stopped(struct md_model *model, unsigned int nr)
+{
+	if (!model)
+		return;
+	if (model->array == YES)
+		model->life++;
+	model->array = NO;
+	model->by_open = NO;
+	model->by_name = NO;
+	md_update_open(nr);
+}
+
+static int set_info(const struct file *file, uint32_t *arg, unsigned int *disks)
+{
+	static const int levels[] = { 1, 1, 1, 1, 0, -1, 10, 5 };
+	struct md_shape shape = { .level = levels[pick(arg, ARRAY_SIZE(levels))] };
+	struct md_model *model = file_model(file);
+	int ret;
+
+	shape.persistent = !pick(arg, 4);
+	*disks = shape.level == 5 ? 3 : 1 + pick(arg, 2);
+	ret = md_set_info(file->fd, &shape, *disks);
+	if (model) {
+		model->by_open = NO;
+		if (!ret)
+			model->array = YES;
+	}
+	return ret;
+}
+
+static int op_set_info(uint32_t arg)
+{
+	struct file *file = pick_file(&arg, true);
+	unsigned int disks;
+
+	return file ? set_info(file, &arg, &disks) : SKIPPED;
+}
+
+static int op_add_disk(uint32_t arg)
+{
+	struct file *file = pick_file(&arg, true);
+	struct md_model *model;
+	int ret;
+
+	if (!file)
+		return SKIPPED;
+	model = file_model(file);
+	ret = md_add_disk(file->fd, pick(&arg, 3), pick_disk(&arg));
+	if (model) {
+		model->by_open = NO;
+		if (!ret)
+			model->array = YES;
+	}
+	return ret;
+}
+
+static int op_run(uint32_t arg)
+{
+	struct file *file = pick_file(&arg, true);
+	mdu_param_t param = {};
+
+	return file ? md_call(file, RUN_ARRAY, &param) : SKIPPED;
+}
+
+/* These three, or there is hardly ever one that runs. */
+static int op_assemble(uint32_t arg)
+{
+	struct file *file = pick_file(&arg, true);
+	unsigned int i, disks, first;
+	mdu_param_t param = {};
+	int ret;
+
+	if (!file)
+		return SKIPPED;
+	ret = set_info(file, &arg, &disks);
+	first = pick(&arg, DISKS);
+	for (i = 0; !ret && i < disks; i++)
+		ret = md_add_disk(file->fd, i, i ? pick_disk(&arg) :
+						   &fuzz->disks[first]);
+	return ret ?: md_call(file, RUN_ARRAY, &param);
+}
+
+static int op_stop(uint32_t arg)
+{
+	struct file *file = pick_file(&arg, true);
+	struct md_model *model;
+	int ret;
+
+	if (!file)
+		return SKIPPED;
+	model = file_model(file);
+	ret = md_call(file, STOP_ARRAY, NULL);
+	if (!ret)
+		md_has_stopped(model, file->dev);
+	return ret;
+}
+
+static int op_stop_ro(uint32_t arg)
+{
+	struct file *file = pick_file(&arg, true);
+
+	return file ? md_call(file, STOP_ARRAY_RO, NULL) : SKIPPED;
+}
+
+static int op_restart_rw(uint32_t arg)
+{
+	struct file *file = pick_file(&arg, true);
+
+	return file ? md_call(file, RESTART_ARRAY_RW, NULL) : SKIPPED;
+}
+
+static int op_get(uint32_t arg)
+{
+	struct file *file = pick_file(&arg, true);
+	union {
+		mdu_version_t version;
+		mdu_array_info_t array;
+		mdu_disk_info_t disk;
+	} info = {};
+
+	if (!file)
+		return SKIPPED;
+	switch (pick(&arg, 3)) {
+	case 0:
+		return md_call(file, RAID_VERSION, &info);
+	case 1:
+		return md_call(file, GET_ARRAY_INFO, &info);
+	default:
+		return md_call(file, GET_DISK_INFO, &info);
+	}
+}
+
+/* Of a member, or what is none: by number. */
+static int member_call(uint32_t arg, unsigned long cmd)
+{
+	struct file *file = pick_file(&arg, true);
+	const struct disk *disk = pick_disk(&arg);
+
+	if (!file)
+		return SKIPPED;
+	return md_call(file, cmd, (void *)(unsigned long)
+				  (disk->major << 8 | (disk->minor & 0xff) |
+				   (disk->minor & ~0xff) << 12));
+}
+
+static int op_member_fail(uint32_t arg)
+{
+	return member_call(arg, SET_DISK_FAULTY);
+}
+
+static int op_member_remove(uint32_t arg)
+{
+	return member_call(arg, HOT_REMOVE_DISK);
+}
+
+static int op_disk_break(uint32_t arg)
+{
+	const struct disk *disk = &fuzz->disks[pick(&arg, DISKS)];
+
+	return pick(&arg, 4) ? disk_mend(disk) : disk_break(disk);
+}
+
+static int op_array_state(uint32_t arg)
+{
+	static const char *const states[] = {
+		"clear", "clear", "clear", "clear", "inactive", "readonly",
+		"read-auto", "clean", "active", "suspended", "nonsense",
+	};
+	const char *state = states[pick(&arg, ARRAY_SIZE(states))];
+	unsigned int nr = pick_md(&arg);
+	struct md_model *model = md_model(nr);
+	int ret;
+
+	ret = md_attr_write(&fuzz->mds[nr], "array_state", state);
+	if (!model || ret == -ENOENT)
+		return ret;
+	model->by_open = NO;
+	if (!ret && !strcmp(state, "clear"))
+		md_has_stopped(model, nr);
+	else if (!ret && model->by_name == YES)
+		model->by_name = MAYBE;
+	return ret;
+}
+
+/* Attributes that leave it to nobody to know what a device has: shared ones. */
+static int op_attr(uint32_t arg)
+{
+	static const char *const attrs[][2] = {
+		{ "level", "raid1" }, { "level", "raid0" }, { "raid_disks", "2" },
+		{ "raid_disks", "3" }, { "metadata_version", "external:fuzz" },
+		{ "metadata_version", "0.90" }, { "new_dev", "9:511" },
+		{ "new_dev", "" }, { "safe_mode_delay", "0.01" }, { "level", "?" },
+	};
+	unsigned int nr = pick(&arg, NAMED + 1), what = pick(&arg, ARRAY_SIZE(attrs));
+	const struct disk *disk = pick_disk(&arg);
+	char val[32];
+
+	snprintf(val, sizeof(val), "%s", attrs[what][1]);
+	if (!val[0])
+		snprintf(val, sizeof(val), "%u:%u", disk->major, disk->minor);
+	return md_attr_write(&fuzz->mds[nr], attrs[what][0], val);
+}
+
+static int op_sync_action(uint32_t arg)
+{
+	static const char *const actions[] = {
+		"check", "repair", "resync", "recover", "idle", "frozen", "?",
+	};
+	unsigned int nr = pick_md(&arg);
+	struct md_model *model = md_model(nr);
+	int ret;
+
+	ret = md_attr_write(&fuzz->mds[nr], "sync_action",
+			    actions[pick(&arg, ARRAY_SIZE(actions))]);
+	if (model && ret != -ENOENT)
+		model->by_open = NO;
+	return ret;
+}
+
+static int op_new_array(uint32_t arg)
+{
+	static const char *const bad[] = { "md", "mdx", "sda", "md1048576", "" };
+	unsigned int what = pick(&arg, 8), nr = pick_md(&arg);
+	struct md_model *model = md_model(nr);
+	int ret;
+
+	if (!what)
+		return file_write(bad[pick(&arg, ARRAY_SIZE(bad))],
+				  MD_PARAM "new_array");
+	ret = file_write(fuzz->mds[nr].name, MD_PARAM "new_array");
+	if (model && !ret) {
+		if (model->array == YES || model->by_name == YES ||
+		    model->by_open == YES || model->open == YES)
+			fail(MODEL, "new_array=%s: one more, array %d, held %d %d, open %d",
+			     fuzz->mds[nr].name, model->array, model->by_name,
+			     model->by_open, model->open);
+		model->by_name = YES;
+		model->by_open = NO;
+		model->array = NO;
+		model->used = true;
+		model->life++;
+		md_update_open(nr);
+	}
+	return ret;
+}
+
+static int op_unlink(uint32_t arg)
+{
+	unsigned int nr = pick(&arg, SHARED);
+
+	return unlink(fuzz->mds[nr].node) ? -errno : 0;
+}
+
+static int op_mknod(uint32_t arg)
+{
+	const struct md_dev *md = &fuzz->mds[pick(&arg, SHARED)];
+
+	return mknod(md->node, S_IFBLK | 0600, makedev(MD_MAJOR, md->minor)) ?
+	       -errno : 0;
+}
+
+/* In the place where devtmpfs has, or will have, its own one. */
+static int op_node(uint32_t arg)
+{
+	const struct md_dev *md = &fuzz->mds[0];
+	char path[64];
+
+	fuzz->node_made[0] = true;
+	snprintf(path, sizeof(path), "/dev/%s", md->name);
+	if (pick(&arg, 2))
+		return unlink(path) ? -errno : 0;
+	return mknod(path, S_IFBLK | 0600, makedev(MD_MAJOR, md->minor)) ? -errno : 0;
+}
+
+static int op_leg(uint32_t arg)
+{
+	const struct dm_dev *dm = &fuzz->legs[pick(&arg, LEGS)].dm;
+
+	return pick(&arg, 3) ? dm_resume(dm) : dm_suspend(dm);
+}
+
+static int op_dm_create(uint32_t arg)
+{
+	unsigned int nr = pick_dm(&arg);
+	enum tri *model = dm_model(nr);
+	int ret;
+
+	ret = dm_call(&fuzz->dms[nr], DM_DEV_CREATE, 0, NULL, 0, NULL);
+	if (!model)
+		return ret;
+	if (!ret && *model == YES && !fuzz->remove_alls)
+		fail(MODEL, "%s: created twice", fuzz->dms[nr].name);
+	if (ret == -EBUSY && *model == NO)
+		fail(MODEL, "%s: its name is taken", fuzz->dms[nr].name);
+	if (!ret)
+		*model = YES;
+	return ret;
+}
+
+/* Below: a disk, a leg, or an array, which is made by that if it is not there. */
+static int op_dm_load(uint32_t arg)
+{
+	static const char *const types[] = { "linear", "linear", "zero", "error" };
+	struct dm_row row = {
+		.len = SECTORS, .type = types[pick(&arg, ARRAY_SIZE(types))],
+	};
+	unsigned int nr = pick_dm(&arg);
+	const struct disk *disk = pick_disk(&arg);
+	const struct md_dev *md = &fuzz->mds[pick(&arg, SHARED)];
+
+	if (!strcmp(row.type, "linear")) {
+		if (pick(&arg, 2))
+			snprintf(row.params, sizeof(row.params), "%u:%u 0",
+				 disk->major, disk->minor);
+		else
+			snprintf(row.params, sizeof(row.params), "%u:%u 0",
+				 MD_MAJOR, md->minor);
+	}
+	return pick(&arg, 3) ? dm_load(&fuzz->dms[nr], &row, 1) :
+			       dm_load_readonly(&fuzz->dms[nr], &row, 1);
+}
+
+static int op_dm_load_bad(uint32_t arg)
+{
+	static const struct dm_row rows[] = {
+		{ .len = SECTORS, .type = "linear", .params = "259:1048575 0" },
+		{ .len = SECTORS, .type = "linear", .params = "/dev/fuzz-none 0" },
+		{ .len = SECTORS, .type = "linear", .params = "/dev/null 0" },
+		{ .len = SECTORS, .type = "linear", .params = "" },
+		{ .len = SECTORS, .type = "nonsense", .params = "" },
+		{ .len = 0, .type = "zero", .params = "" },
+		{ .start = 8, .len = SECTORS, .type = "zero", .params = "" },
+	};
+	unsigned int what = pick(&arg, ARRAY_SIZE(rows) + 1);
+
+	if (what == ARRAY_SIZE(rows))
+		return dm_load(&fuzz->dms[pick_dm(&arg)], rows, 0);
+	return dm_load(&fuzz->dms[pick_dm(&arg)], &rows[what], 1);
+}
+
+static int op_dm_resume(uint32_t arg)
+{
+	return dm_resume(&fuzz->dms[pick_dm(&arg)]);
+}
+
+static int op_dm_suspend(uint32_t arg)
+{
+	const struct dm_dev *dm = &fuzz->dms[pick_dm(&arg)];
+	uint32_t flags = DM_SUSPEND_FLAG;
+
+	if (pick(&arg, 2))
+		flags |= DM_SKIP_LOCKFS_FLAG;
+	if (!pick(&arg, 3))
+		flags |= DM_NOFLUSH_FLAG;
+	return dm_call(dm, DM_DEV_SUSPEND, flags, NULL, 0, NULL);
+}
+
+static int op_dm_clear(uint32_t arg)
+{
+	return dm_clear(&fuzz->dms[pick_dm(&arg)]);
+}
+
+static int op_dm_remove(uint32_t arg)
+{
+	unsigned int nr = pick_dm(&arg);
+	enum tri *model = dm_model(nr);
+	int ret;
+
+	ret = dm_remove(&fuzz->dms[nr]);
+	if (!model)
+		return ret;
+	if (ret == -ENXIO && *model == YES && !fuzz->remove_alls)
+		fail(MODEL, "%s: not there, and it was not removed",
+		     fuzz->dms[nr].name);
+	if (!ret && *model == NO)
+		fail(MODEL, "%s: removed twice", fuzz->dms[nr].name);
+	if (!ret || ret == -ENXIO)
+		*model = NO;
+	return ret;
+}
+
+static int op_dm_remove_deferred(uint32_t arg)
+{
+	unsigned int nr = pick_dm(&arg);
+	enum tri *model = dm_model(nr);
+	int ret;
+
+	ret = dm_remove_deferred(&fuzz->dms[nr]);
+	if (!model || ret)
+		return ret;
+	*model = is_open(false, nr) == NO && !fuzz->remove_alls ? NO : MAYBE;
+	return ret;
+}
+
+static int dm_message(uint32_t *arg, const char *text)
+{
+	char data[sizeof(struct dm_target_msg) + 64] = {};
+
+	/* A struct dm_target_msg for sector 0. */
+	snprintf(data + offsetof(struct dm_target_msg, message), 64, "%s", text);
+	return dm_call(&fuzz->dms[pick_dm(arg)], DM_TARGET_MSG, 0, data, sizeof(data),
+		       NULL);
+}
+
+static int op_dm_message(uint32_t arg)
+{
+	static const char *const texts[] = {
+		"@cancel_deferred_remove", "@cancel_deferred_remove",
+		"@stats_list", "@stats_create - /1", "@none", "hello",
+	};
+	const char *text = texts[pick(&arg, ARRAY_SIZE(texts))];
+
+	return dm_message(&arg, text);
+}
+
+/* To the name of another one that everybody has, or with a uuid of its own. */
+static int op_dm_rename(uint32_t arg)
+{
+	const struct dm_dev *dm = &fuzz->dms[pick(&arg, SHARED)];
+	char to[DM_NAME_LEN];
+	uint32_t flags = 0;
+
+	switch (pick(&arg, 6)) {
+	case 0:
+		snprintf(to, sizeof(to), "FUZZ-%s", dm->name);
+		flags = DM_UUID_FLAG;
+		break;
+	case 1:
+		snprintf(to, sizeof(to), "a/b");
+		break;
+	default:
+		snprintf(to, sizeof(to), "%s", fuzz->dms[pick(&arg, SHARED)].name);
+		break;
+	}
+	return dm_call(dm, DM_DEV_RENAME, flags, to, strlen(to) + 1, NULL);
+}
+
+static void ignore(int sig)
+{
+}
+
+/* For a moment, if there is no event before. */
+static int op_dm_wait(uint32_t arg)
+{
+	struct itimerval soon = {
+		.it_value.tv_usec = 5000, .it_interval.tv_usec = 5000,
+	};
+	struct itimerval never = {};
+	int ret;
+
+	setitimer(ITIMER_REAL, &soon, NULL);
+	ret = dm_call(&fuzz->dms[pick_dm(&arg)], DM_DEV_WAIT, 0, NULL, 0, NULL);
+	setitimer(ITIMER_REAL, &never, NULL);
+	return ret;
+}
+
+static int op_dm_ask(uint32_t arg)
+{
+	static const unsigned long cmds[] = {
+		DM_DEV_STATUS, DM_TABLE_STATUS, DM_TABLE_DEPS, DM_LIST_DEVICES,
+		DM_LIST_VERSIONS, DM_DEV_ARM_POLL,
+	};
+	const struct dm_dev *dm = &fuzz->dms[pick_dm(&arg)];
+	unsigned long cmd = cmds[pick(&arg, ARRAY_SIZE(cmds))];
+	uint32_t flags = 0;
+
+	if (pick(&arg, 2))
+		flags |= DM_STATUS_TABLE_FLAG;
+	if (pick(&arg, 2))
+		flags |= DM_QUERY_INACTIVE_TABLE_FLAG;
+	if (cmd == DM_LIST_DEVICES || cmd == DM_LIST_VERSIONS || cmd == DM_DEV_ARM_POLL)
+		dm = NULL;
+	return dm_call(dm, cmd, flags, NULL, 0, NULL);
+}
+
+static int op_dm_geometry(uint32_t arg)
+{
+	static const char *const geometries[] = { "4 16 63 0", "4 16 63 99999", "x" };
+	const struct dm_dev *dm = &fuzz->dms[pick_dm(&arg)];
+	const char *text = geometries[pick(&arg, ARRAY_SIZE(geometries))];
+
+	return dm_call(dm, DM_DEV_SET_GEOMETRY, 0, text, strlen(text) + 1, NULL);
+}
+
+/* Nobody knows of his own devices after that. */
+static int op_dm_remove_all(uint32_t arg)
+{
+	if (!fuzz->alone || pick(&arg, 8))
+		return SKIPPED;
+	__atomic_add_fetch(&fuzz->remove_alls, 1, __ATOMIC_ACQ_REL);
+	return dm_call(NULL, DM_REMOVE_ALL, pick(&arg, 2) ? DM_DEFERRED_REMOVE : 0,
+		       NULL, 0, NULL);
+}
+
+static const struct op {
+	const char *name;
+	int (*fn)(uint32_t arg);
+	unsigned int weight;
+	int errnos[MAX_ERRNOS];		/* that are to be expected */
+} ops[] = {
+	{ "open", op_md_open, 60, { ENOENT, ENXIO, EBUSY, ESTALE } },
+	{ "reopen", op_md_reopen, 6, { ENOENT, ENXIO, ESTALE } },
+	{ "close", op_close, 50, {} },
+	{ "dup", op_dup, 10, {} },
+	{ "fork", op_fork, 4, {} },
+	{ "child-end", op_child_end, 10, {} },
+	{ "read", op_read, 10, { EIO, ENXIO, ENODEV } },
+	{ "write", op_write, 10, { EIO, ENXIO, EBADF, EPERM, ENOSPC, ENODEV } },
+	{ "fsync", op_fsync, 5, { EIO, ENXIO, EBADF, ENODEV } },
+	{ "SET_ARRAY_INFO", op_set_info, 12, { EBUSY, EINVAL, ENODEV } },
+	{ "ADD_NEW_DISK", op_add_disk, 12,
+	  { EBUSY, EINVAL, ENODEV, EROFS, ENOSPC, EEXIST, EIO, ENXIO } },
+	{ "RUN_ARRAY", op_run, 12, { EBUSY, EINVAL, ENODEV, EROFS, EIO, ENXIO } },
+	{ "assemble", op_assemble, 30,
+	  { EBUSY, EINVAL, ENODEV, EROFS, ENOSPC, EEXIST, EIO, ENXIO } },
+	{ "STOP_ARRAY", op_stop, 25, { EBUSY, ENODEV } },
+	{ "STOP_ARRAY_RO", op_stop_ro, 8, { EBUSY, ENODEV, ENXIO } },
+	{ "RESTART_ARRAY_RW", op_restart_rw, 5,
+	  { EBUSY, EINVAL, ENODEV, ENXIO, EROFS } },
+	{ "GET_INFO", op_get, 20, { ENODEV } },
+	{ "SET_DISK_FAULTY", op_member_fail, 10, { ENODEV, EBUSY } },
+	{ "HOT_REMOVE_DISK", op_member_remove, 10, { ENODEV, ENXIO, EBUSY } },
+	{ "disk-break", op_disk_break, 6, {} },
+	{ "array_state", op_array_state, 40,
+	  { ENOENT, ENODEV, EBUSY, EINVAL, ENXIO, EROFS, EIO } },
+	{ "attr", op_attr, 12,
+	  { ENOENT, ENODEV, EBUSY, EINVAL, ENXIO, EROFS, ENOSPC, EEXIST } },
+	{ "sync_action", op_sync_action, 12, { ENOENT, ENODEV, EBUSY, EINVAL } },
+	{ "new_array", op_new_array, 20, { EEXIST, EINVAL } },
+	{ "unlink", op_unlink, 4, { ENOENT } },
+	{ "mknod", op_mknod, 8, { EEXIST } },
+	{ "node", op_node, 4, { EEXIST, ENOENT } },
+	{ "leg", op_leg, 10, { EINVAL } },
+	{ "dm-open", op_dm_open, 20, { ENXIO } },
+	{ "dm-create", op_dm_create, 50, { EBUSY } },
+	{ "dm-load", op_dm_load, 50, { ENXIO, EBUSY, EINVAL, EACCES } },
+	{ "dm-load-bad", op_dm_load_bad, 12, { ENXIO, EINVAL, ENOENT, ENOTBLK } },
+	{ "dm-resume", op_dm_resume, 50, { ENXIO, EINVAL } },
+	{ "dm-suspend", op_dm_suspend, 15, { ENXIO, EINVAL } },
+	{ "dm-clear", op_dm_clear, 10, { ENXIO } },
+	{ "dm-remove", op_dm_remove, 20, { ENXIO, EBUSY } },
+	{ "dm-remove-deferred", op_dm_remove_deferred, 10, { ENXIO } },
+	{ "dm-message", op_dm_message, 10, { ENXIO, EINVAL, EBUSY } },
+	{ "dm-rename", op_dm_rename, 10, { ENXIO, EBUSY, EINVAL } },
+	{ "dm-wait", op_dm_wait, 8, { ENXIO, EINTR } },
+	{ "dm-ask", op_dm_ask, 20, { ENXIO } },
+	{ "dm-geometry", op_dm_geometry, 5, { ENXIO, EINVAL } },
+	{ "dm-remove-all", op_dm_remove_all, 8, {} },
+};
+
+/* --- a round --- */
+
+static void do_step(const struct step *step)
+{
+	const struct op *op = &ops[step->op];
+	struct counts *counts = &fuzz->ops[step->op];
+	int i, ret;
+
+	fuzz->at[worker.nr] = step->op;
+	ret = op->fn(step->arg);
+	__atomic_add_fetch(ret > 0 ? &counts->skipped :
+			   ret ? &counts->refused : &counts->done, 1,
+			   __ATOMIC_RELAXED);
+	__atomic_add_fetch(&fuzz->progress, 1, __ATOMIC_RELEASE);
+	if (!ret && options.plant && !strcmp(options.plant, op->name))
+		fail(ERRNO, "%s: planted", op->name);
+	if (ret >= 0)
+		return;
+	for (i = 0; i < MAX_ERRNOS; i++)
+		if (ret == -op->errnos[i])
+			return;
+	fail(ERRNO, "%s %08x: %s", op->name, step->arg, strerror(-ret));
+}
+
+struct work {
+	const struct list *list;
+	unsigned int worker;
+};
+
+static long work(struct task *task, void *arg)
+{
+	struct sigaction interrupt = { .sa_handler = ignore };
+	const struct work *work = arg;
+	const struct list *list = work->list;
+	size_t i;
+
+	worker.nr = work->worker;
+	for (i = 0; i < FILES; i++)
+		worker.files[i].fd = -1;
+	sigaction(SIGALRM, &interrupt, NULL);
+	for (i = 0; i < list->nr; i++)
+		if (list->steps[i].worker == worker.nr)
+			do_step(&list->steps[i]);
+	return 0;
+}
+
+static unsigned int md_count(void)
+{
+	return NAMED + 1 + options.workers;
+}
+
+static unsigned int dm_count(void)
+{
+	return SHARED + options.workers;
+}
+
+static long resume_all(struct task *task, void *arg)
+{
+	unsigned int i;
+
+	for (i = 0; i < LEGS; i++)
+		dm_resume(&fuzz->legs[i].dm);
+	for (i = 0; i < dm_count(); i++)
+		dm_resume(&fuzz->dms[i]);
+	return 0;
+}
+
+/* For what may wait for the very devices that are to be resumed. */
+static struct task nudge;
+
+static void nudge_start(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < LEGS; i++)
+		dm_resume(&fuzz->legs[i].dm);
+	if (nudge.shared && !task_done(&nudge))
+		return;
+	task_end(&nudge);
+	task_start(&nudge, "resume", resume_all, NULL, -1);
+}
+
+static void end_task(struct task *task)
+{
+	if (task->shared && task->pid && task_kill(task)) {
+		fail(STUCK, "%s cannot be killed", task->what);
+		broken = true;
+	}
+	task_end(task);
+}
+
+/* In a task of its own, as this one has to live. */
+static void do_aside(const char *what, long (*fn)(struct task *task, void *arg))
+{
+	uint64_t end = now_ms() + STUCK_MS;
+	struct task task = {};
+
+	if (task_start(&task, what, fn, NULL, -1)) {
+		fail(STUCK, "no task: %m");
+		broken = true;
+		return;
+	}
+	while (!task_done(&task)) {
+		if (now_ms() > end) {
+			fail(STUCK, "%s", what);
+			task_report(&task);
+			break;
+		}
+		usleep(500);
+	}
+	end_task(&task);
+}
+
+/* Until all workers are parked, with what they have open. */
+static void wait_for(struct task *workers)
+{
+	unsigned int i, parked, progress = 0, now;
+	uint64_t since = now_ms(), nudged = since;
+
+	for (;;) {
+		parked = 0;
+		for (i = 0; i < options.workers; i++)
+			parked += task_done(&workers[i]);
+		if (parked == options.workers)
+			return;
+		usleep(500);
+		now = __atomic_load_n(&fuzz->progress, __ATOMIC_ACQUIRE);
+		if (progress != now) {
+			progress = now;
+			since = now_ms();
+			nudged = since;
+		}
+		if (now_ms() - since > STUCK_MS)
+			break;
+		if (now_ms() - nudged > NOTHING_MS) {
+			nudge_start();
+			nudged = now_ms();
+		}
+	}
+	for (i = 0; i < options.workers; i++) {
+		if (task_done(&workers[i]))
+			continue;
+		fail(STUCK, "%s", ops[fuzz->at[i]].name);
+		printf("# worker %u does %s\n", i, ops[fuzz->at[i]].name);
+		task_report(&workers[i]);
+	}
+}
+
+/* What workers have forked ends with them, and then is ours. */
+static void reap_orphans(void)
+{
+	uint64_t end = now_ms() + STUCK_MS;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, NULL, WNOHANG)) >= 0) {
+		if (!pid && now_ms() > end) {
+			fail(STUCK, "a child of a worker");
+			broken = true;
+			return;
+		}
+		if (!pid)
+			usleep(500);
+	}
+}
+
+/* --- what there is --- */
+
+struct seen {
+	struct dm_dev dms[64];
+	unsigned int nr;
+};
+
+static void see_dm(void *arg, const struct dm_dev *dev)
+{
+	struct seen *seen = arg;
+
+	if (seen->nr < ARRAY_SIZE(seen->dms))
+		seen->dms[seen->nr++] = *dev;
+}
+
+static bool is_listed(const struct seen *seen, const char *name)
+{
+	unsigned int i;
+
+	for (i = 0; i < seen->nr; i++)
+		if (!strcmp(seen->dms[i].name, name))
+			return true;
+	return false;
+}
+
+static bool is_our_dm(const char *name)
+{
+	unsigned int i;
+
+	for (i = 0; i < LEGS; i++)
+		if (!strcmp(fuzz->legs[i].dm.name, name))
+			return true;
+	for (i = 0; i < dm_count(); i++)
+		if (!strcmp(fuzz->dms[i].name, name))
+			return true;
+	return false;
+}
+
+static bool is_our_md(const char *name)
+{
+	unsigned int i;
+
+	for (i = 0; i < md_count(); i++)
+		if (!strcmp(fuzz->mds[i].name, name))
+			return true;
+	return false;
+}
+
+static char wrong[256];
+
+static void __printf(1, 2) say_wrong(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(wrong, sizeof(wrong), fmt, ap);
+	va_end(ap);
+}
+
+/* Devices that are there, and should not be, in one of the places for them. */
+static void look_for_strangers(const char *pattern, const struct seen *seen)
+{
+	glob_t found;
+	size_t i;
+	unsigned int nr, minor;
+
+	if (glob(pattern, 0, NULL, &found))
+		return;
+	for (i = 0; i < found.gl_pathc; i++) {
+		const char *name = strrchr(found.gl_pathv[i], '/') + 1;
+
+		if (!strncmp(name, "md", 2) && !is_our_md(name))
+			say_wrong("%s is none of ours", found.gl_pathv[i]);
+		if (sscanf(name, "dm-%u", &minor) != 1)
+			continue;
+		for (nr = 0; nr < seen->nr && seen->dms[nr].minor != minor; nr++)
+			;
+		if (nr == seen->nr)
+			say_wrong("%s is not listed", found.gl_pathv[i]);
+		if (!path_exists("/sys/block/%s", name) !=
+		    !path_exists("/dev/%s", name))
+			say_wrong("%s: node or sysfs, not both", name);
+	}
+	globfree(&found);
+}
+
+static void look_at_md(unsigned int nr)
+{
+	const struct md_dev *md = &fuzz->mds[nr];
+	const char *left = md_left(md);
+	bool sysfs = strstr(left, "sysfs"), mdstat = strstr(left, "mdstat");
+	char state[32] = "none";
+
+	if (!fuzz->node_made[nr] && sysfs != !!strstr(left, "node"))
+		say_wrong("%s: has %s", md->name, left);
+	if (md->minor && sysfs != !!strstr(left, "number"))
+		say_wrong("%s: has %s", md->name, left);
+	if (sysfs)
+		file_read(state, sizeof(state), "/sys/block/%s/md/array_state", md->name);
+	if (mdstat && (!strcmp(state, "clear") || !strcmp(state, "none")))
+		say_wrong("%s: is %s, and in mdstat", md->name, state);
+	if (sysfs && !mdstat && strcmp(state, "clear") && strcmp(state, "inactive"))
+		say_wrong("%s: is %s, and not in mdstat", md->name, state);
+}
+
+/* Do all places tell the same? */
+static void look_at_all(const struct seen *seen)
+{
+	unsigned int i;
+
+	for (i = 0; i < md_count(); i++)
+		look_at_md(i);
+	look_for_strangers("/sys/block/md*", seen);
+	look_for_strangers("/dev/md[0-9_]*", seen);
+	look_for_strangers("/sys/block/dm-*", seen);
+	look_for_strangers("/dev/dm-*", seen);
+	for (i = 0; fuzz->alone && i < seen->nr; i++)
+		if (!is_our_dm(seen->dms[i].name))
+			say_wrong("%s is none of ours", seen->dms[i].name);
+}
+
+/* Is there what has to be, of the workers' own devices? */
+static void look_at_models(const struct seen *seen, bool parked)
+{
+	unsigned int i;
+
+	for (i = 0; i < options.workers; i++) {
+		const struct md_model *md = &fuzz->md_models[i];
+		const char *name = fuzz->mds[NAMED + 1 + i].name;
+		bool there = path_exists("/sys/block/%s", name);
+		enum tri open = parked ? md->open : NO;
+
+		if (there && md->array == NO && md->by_name == NO &&
+		    md->by_open == NO && open == NO)
+			say_wrong("%s is there", name);
+		if (!there && (md->array == YES || md->by_name == YES ||
+			       md->by_open == YES || open == YES))
+			say_wrong("%s is not there: array %d, held %d %d, open %d", name,
+				  md->array, md->by_name, md->by_open, open);
+
+		name = fuzz->dms[SHARED + i].name;
+		there = is_listed(seen, name);
+		if (there && fuzz->dm_models[i] == NO)
+			say_wrong("%s is there", name);
+		if (!there && fuzz->dm_models[i] == YES && !fuzz->remove_alls)
+			say_wrong("%s is not there", name);
+	}
+}
+
+static void look_for_rest(const struct seen *seen)
+{
+	unsigned int i;
+
+	for (i = 0; i < md_count(); i++)
+		if (*md_left(&fuzz->mds[i]))
+			say_wrong("%s: %s", fuzz->mds[i].name, md_left(&fuzz->mds[i]));
+	for (i = 0; i < dm_count(); i++)
+		if (is_listed(seen, fuzz->dms[i].name))
+			say_wrong("%s", fuzz->dms[i].name);
+}
+
+enum when { PARKED, ENDED, REMOVED };
+
+/*
+ * Look, and again until nothing is wrong: a device that nobody needs goes by
+ * itself, and not at once.
+ */
+static void look(enum class class, enum when when)
+{
+	uint64_t end = now_ms() + DEADLINE_MS;
+	static const char *const whens[] = { "parked", "ended", "removed" };
+	struct seen seen;
+	int ret;
+
+	for (;;) {
+		wrong[0] = '\0';
+		seen.nr = 0;
+		ret = dm_list(see_dm, &seen);
+		if (ret)
+			say_wrong("DM_LIST_DEVICES: %s", strerror(-ret));
+		else if (class == DIFFER)
+			look_at_all(&seen);
+		else if (class == MODEL)
+			look_at_models(&seen, when == PARKED);
+		else
+			look_for_rest(&seen);
+		if (!wrong[0])
+			return;
+		if (now_ms() > end)
+			break;
+		usleep(1000);
+	}
+	fail(class, "%s: %s", whens[when], wrong);
+}
+
+static long remove_everything(struct task *task, void *arg)
+{
+	uint64_t end = now_ms() + STUCK_MS / 2;
+	unsigned int i;
+	char path[64];
+	int ret;
+
+	for (i = 0; i < dm_count(); i++) {
+		ret = dm_remove_when_unused(&fuzz->dms[i]);
+		if (ret && ret != -ENXIO)
+			fail(LEFT, "%s: %s", fuzz->dms[i].name, strerror(-ret));
+	}
+	for (i = 0; i < md_count(); i++) {
+		const struct md_dev *md = &fuzz->mds[i];
+
+		do {
+			ret = md_attr_write(md, "array_state", "clear");
+		} while (ret == -EBUSY && now_ms() < end);
+		if (ret && ret != -ENOENT && ret != -ENODEV)
+			fail(LEFT, "%s: %s", md->name, strerror(-ret));
+		if (fuzz->node_made[i]) {
+			snprintf(path, sizeof(path), "/dev/%s", md->name);
+			unlink(path);
+		}
+		/* As it was at first. */
+		if (md->node[0])
+			mknod(md->node, S_IFBLK | 0600, makedev(MD_MAJOR, md->minor));
+	}
+	for (i = 0; i < DISKS; i++)
+		disk_mend(&fuzz->disks[i]);
+	return 0;
+}
+
+/* --- uevents --- */
+
+struct told {
+	struct {
+		char name[32];
+		bool up;
+	} devs[256];
+	unsigned int nr;
+};
+
+static void hear(void *arg, const char *action, const char *name)
+{
+	struct told *told = arg;
+	bool add = !strcmp(action, "add");
+	unsigned int i;
+
+	if (!add && strcmp(action, "remove"))
+		return;
+	if (strncmp(name, "md", 2) && strncmp(name, "dm-", 3))
+		return;
+	for (i = 0; i < told->nr && strcmp(told->devs[i].name, name); i++)
+		;
+	if (i == ARRAY_SIZE(told->devs))
+		return;
+	if (i == told->nr) {
+		snprintf(told->devs[i].name, sizeof(told->devs[i].name), "%s", name);
+		told->devs[i].up = false;
+		told->nr++;
+	}
+	if (told->devs[i].up == add)
+		fail(UEVENTS, "%s: two times %s", name, action);
+	told->devs[i].up = add;
+}
+
+static void check_uevents(void)
+{
+	static struct told told;
+	unsigned int i;
+	int ret;
+
+	told.nr = 0;
+	ret = uevent_each(uevents, &fuzz->disks[0], hear, &told);
+	if (ret)
+		fail(UEVENTS, "cannot be read: %s", strerror(-ret));
+	for (i = 0; i < told.nr; i++)
+		if (told.devs[i].up)
+			fail(UEVENTS, "%s: no remove", told.devs[i].name);
+}
+
+static void forget(void *arg, const char *action, const char *name)
+{
+}
+
+/* All of @list, from nothing to nothing: what is wrong, and why in fuzz->why. */
+static enum class do_round(const struct list *list)
+{
+	struct task workers[MAX_WORKERS] = {};
+	unsigned int i;
+
+	fuzz->progress = 0;
+	fuzz->remove_alls = 0;
+	memset(fuzz->node_made, 0, sizeof(fuzz->node_made));
+	memset(fuzz->md_models, 0, sizeof(fuzz->md_models));
+	memset(fuzz->dm_models, 0, sizeof(fuzz->dm_models));
+	fuzz->failed = GOOD;
+	fuzz->why[0] = '\0';
+
+	for (i = 0; i < options.workers; i++) {
+		struct work arg = { list, i };
+
+		if (task_start(&workers[i], "a worker", work, &arg, -1)) {
+			fail(STUCK, "no worker: %m");
+			broken = true;
+			goto out;
+		}
+	}
+	wait_for(workers);
+	end_task(&nudge);
+	do_aside("resume", resume_all);
+	if (!fuzz->failed) {
+		look(DIFFER, PARKED);
+		look(MODEL, PARKED);
+	}
+out:
+	for (i = 0; i < options.workers; i++)
+		end_task(&workers[i]);
+	reap_orphans();
+	if (broken)
+		return fuzz->failed;
+	if (!fuzz->failed) {
+		look(DIFFER, ENDED);
+		look(MODEL, ENDED);
+	}
+	do_aside("removal", remove_everything);
+	look(LEFT, REMOVED);
+	if (fuzz->failed == LEFT || fuzz->failed == STUCK) {
+		/* Is it good enough to go on? */
+		enum class was = fuzz->failed;
+
+		fuzz->failed = GOOD;
+		look(LEFT, REMOVED);
+		broken |= fuzz->failed != GOOD;
+		fuzz->failed = was;
+	}
+	if (fuzz->failed)
+		uevent_each(uevents, &fuzz->disks[0], forget, NULL);
+	else
+		check_uevents();
+	if (kmsg_count(kmsg, "---[ end trace")) {
+		fail(WARNING, "see the kernel's log");
+		kmsg_warn_again();
+	}
+	return fuzz->failed;
+}
+
+/* --- lists of operations --- */
+
+static uint64_t splitmix(uint64_t *state)
+{
+	uint64_t z = *state += 0x9e3779b97f4a7c15ULL;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
+	return z ^ z >> 31;
+}
+
+static void generate(struct list *list, uint64_t *states)
+{
+	unsigned int op, weights = 0, weight;
+	uint64_t random;
+	size_t i;
+
+	for (op = 0; op < ARRAY_SIZE(ops); op++)
+		weights += ops[op].weight;
+	for (i = 0; i < list->nr; i++) {
+		struct step *step = &list->steps[i];
+
+		step->worker = i % options.workers;
+		random = splitmix(&states[step->worker]);
+		weight = (random >> 32) % weights;
+		for (op = 0; weight >= ops[op].weight; op++)
+			weight -= ops[op].weight;
+		step->op = op;
+		step->arg = random;
+	}
+}
+
+static void print_list(const struct list *list)
+{
+	size_t i;
+
+	for (i = 0; i < list->nr; i++)
+		printf("# %u %s %08x\n", list->steps[i].worker,
+		       ops[list->steps[i].op].name, list->steps[i].arg);
+	fflush(stdout);
+}
+
+/* Lines as print_list() makes them, also without the "#"; others are ignored. */
+static int read_list(struct list *list, const char *path)
+{
+	unsigned int nr, op, arg;
+	char line[256], name[64];
+	FILE *f;
+
+	f = fopen(path, "re");
+	if (!f)
+		return -errno;
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line + strspn(line, "# "), "%u %63s %x", &nr, name, &arg) != 3)
+			continue;
+		for (op = 0; op < ARRAY_SIZE(ops) && strcmp(ops[op].name, name); op++)
+			;
+		if (op == ARRAY_SIZE(ops) || nr >= MAX_WORKERS)
+			continue;
+		list->steps = reallocarray(list->steps, list->nr + 1,
+					   sizeof(*list->steps));
+		if (!list->steps)
+			ksft_exit_fail_msg("no memory\n");
+		list->steps[list->nr++] = (struct step){ nr, op, arg };
+		if (nr >= options.workers)
+			options.workers = nr + 1;
+	}
+	fclose(f);
+	return list->nr ? 0 : -EINVAL;
+}
+
+static bool fails_again(const struct list *list, enum class class,
+			unsigned int *rounds)
+{
+	unsigned int try;
+
+	for (try = 0; try < TRIES && *rounds && !broken; try++) {
+		--*rounds;
+		if (do_round(list) == class)
+			return true;
+	}
+	return false;
+}
+
+/* Delta debugging: leave out ever smaller parts, as long as it fails like that. */
+static void shrink(struct list *list, enum class class)
+{
+	unsigned int rounds = options.shrink_rounds;
+	size_t parts = 2, part, from, to;
+	struct list less;
+	bool found;
+
+	if (!rounds || !fails_again(list, class, &rounds)) {
+		printf("# it did not fail again in %u rounds\n",
+		       options.shrink_rounds - rounds);
+		return;
+	}
+	less.steps = calloc(list->nr, sizeof(*less.steps));
+	if (!less.steps)
+		return;
+	while (list->nr > 1 && rounds && !broken) {
+		found = false;
+		for (part = 0; part < parts && rounds && !broken; part++) {
+			from = list->nr * part / parts;
+			to = list->nr * (part + 1) / parts;
+			memcpy(less.steps, list->steps, from * sizeof(*less.steps));
+			memcpy(less.steps + from, list->steps + to,
+			       (list->nr - to) * sizeof(*less.steps));
+			less.nr = list->nr - (to - from);
+			if (!fails_again(&less, class, &rounds))
+				continue;
+			memcpy(list->steps, less.steps, less.nr * sizeof(*less.steps));
+			list->nr = less.nr;
+			found = true;
+			printf("# %zu operations, %u rounds to go: %s\n", list->nr,
+			       rounds, fuzz->why);
+			fflush(stdout);
+			break;
+		}
+		if (found)
+			parts = parts > 2 ? parts - 1 : 2;
+		else if (parts >= list->nr)
+			break;
+		else
+			parts = parts * 2 < list->nr ? parts * 2 : list->nr;
+		if (parts > list->nr)
+			parts = list->nr;
+	}
+	free(less.steps);
+}
+
+static void report(struct list *list, enum class class, unsigned long done)
+{
+	printf("# after %lu operations, not so: %s\n# %s\n", done, class_names[class],
+	       fuzz->why);
+	if (broken)
+		printf("# This cannot be undone. The operations of that round:\n");
+	else
+		shrink(list, class);
+	if (!broken)
+		printf("# The shortest that fails, a file for --replay:\n");
+	print_list(list);
+}
+
+/* --- the whole --- */
+
+static void setup(void)
+{
+	static struct seen seen;
+	char suffix[32];
+	unsigned int i;
+	int ret = 0;
+
+	udev_pause();
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	if (dm_list(see_dm, &seen))
+		ksft_exit_fail_msg("DM_LIST_DEVICES: %m\n");
+	fuzz->alone = !seen.nr;
+	for (i = 0; !ret && i < DISKS; i++)
+		ret = disk_create(&fuzz->disks[i], 8, true);
+	for (i = 0; !ret && i < LEGS; i++) {
+		snprintf(suffix, sizeof(suffix), "fuzzleg%u", i);
+		ret = leg_create(&fuzz->legs[i], suffix, 8);
+		/* Not for DM_REMOVE_ALL. */
+		if (!ret)
+			ret = dm_open(&fuzz->legs[i].dm, O_RDONLY);
+		ret = ret < 0 ? ret : 0;
+	}
+	for (i = 0; !ret && i < md_count(); i++)
+		ret = i == NAMED ? md_pick_name(&fuzz->mds[i]) : md_pick(&fuzz->mds[i]);
+	if (ret)
+		ksft_exit_fail_msg("no devices to work with: %s\n", strerror(-ret));
+	for (i = 0; i < dm_count(); i++)
+		snprintf(fuzz->dms[i].name, sizeof(fuzz->dms[i].name),
+			 "lc%d_fuzz%u", getpid(), i);
+	uevents = uevent_open();
+	kmsg = kmsg_open();
+	if (uevents < 0 || kmsg < 0)
+		ksft_exit_fail_msg("no uevents, or no kernel's log\n");
+	kmsg_warn_again();
+}
+
+static void teardown(void)
+{
+	unsigned int i;
+
+	if (broken)
+		return;
+	for (i = 0; i < md_count(); i++)
+		md_cleanup(&fuzz->mds[i]);
+	/* And so the files are closed that hold the legs. */
+	for (i = 3; i < 256; i++)
+		close(i);
+	for (i = 0; i < LEGS; i++)
+		leg_destroy(&fuzz->legs[i]);
+	for (i = 0; i < DISKS; i++)
+		disk_destroy(&fuzz->disks[i]);
+	udev_resume();
+}
+
+static long long slab_now(void)
+{
+	file_write("3", "/proc/sys/vm/drop_caches");
+	return slab_bytes(NULL);
+}
+
+static void usage(void)
+{
+	printf("Usage: fuzz [--seed N] [--ops N] [--workers N] [--quiet-every N]\n"
+	       "            [--shrink-rounds N] [--replay FILE] [--plant OPERATION]\n"
+	       "--replay: the operations in that file, until there are --ops of them\n"
+	       "--plant: call it an error that this operation succeeds\n");
+}
+
+static void parse(int argc, char **argv)
+{
+	static const struct option known[] = {
+		{ "seed", required_argument, NULL, 's' },
+		{ "ops", required_argument, NULL, 'o' },
+		{ "workers", required_argument, NULL, 'w' },
+		{ "quiet-every", required_argument, NULL, 'q' },
+		{ "shrink-rounds", required_argument, NULL, 'r' },
+		{ "replay", required_argument, NULL, 'f' },
+		{ "plant", required_argument, NULL, 'p' },
+		{ "help", no_argument, NULL, 'h' },
+		{},
+	};
+	int opt;
+
+	options.seed = now_ms() * 1000003 + getpid();
+	while ((opt = getopt_long(argc, argv, "h", known, NULL)) != -1) {
+		switch (opt) {
+		case 's':
+			options.seed = strtoull(optarg, NULL, 0);
+			break;
+		case 'o':
+			options.ops = strtoul(optarg, NULL, 0);
+			break;
+		case 'w':
+			options.workers = strtoul(optarg, NULL, 0);
+			break;
+		case 'q':
+			options.quiet_every = strtoul(optarg, NULL, 0);
+			break;
+		case 'r':
+			options.shrink_rounds = strtoul(optarg, NULL, 0);
+			break;
+		case 'f':
+			options.replay = optarg;
+			break;
+		case 'p':
+			options.plant = optarg;
+			break;
+		default:
+			usage();
+			exit(opt == 'h' ? KSFT_PASS : KSFT_FAIL);
+		}
+	}
+	if (!options.workers || options.workers > MAX_WORKERS ||
+	    !options.quiet_every || optind < argc) {
+		usage();
+		exit(KSFT_FAIL);
+	}
+}
+
+static void result_of_growth(long long before, long long after, unsigned long done)
+{
+	static const char *const name = "no growth of slab";
+
+	if (kernel_has("kasan_report")) {
+		ksft_test_result_skip("%s: KASAN keeps freed objects\n", name);
+	} else if (before < 0 || after < 0) {
+		ksft_test_result_skip("%s: not measured\n", name);
+	} else {
+		printf("# %lld bytes of slab more after %lu operations\n",
+		       after - before, done);
+		ksft_test_result(after - before <
+				 SLACK + MAX_GROWTH * (long long)done, "%s\n", name);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t states[MAX_WORKERS], told = now_ms(), start = told;
+	unsigned long done = 0, warm_up, measured = 0;
+	long long before = -1, after = -1;
+	enum class class = GOOD;
+	struct list list = {};
+	const char *missing;
+	char old_create[8];
+	unsigned int i;
+	int ret;
+
+	parse(argc, argv);
+	ksft_print_header();
+	missing = md_missing("create_on_open") ?: dm_missing() ?: task_missing();
+	if (missing)
+		ksft_exit_skip("%s\n", missing);
+	if (options.replay) {
+		ret = read_list(&list, options.replay);
+		if (ret)
+			ksft_exit_fail_msg("%s: %s\n", options.replay, strerror(-ret));
+	} else {
+		list.nr = options.quiet_every;
+		list.steps = calloc(list.nr, sizeof(*list.steps));
+	}
+	fuzz = mmap(NULL, sizeof(*fuzz), PROT_READ | PROT_WRITE,
+		    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (fuzz == MAP_FAILED || !list.steps)
+		ksft_exit_fail_msg("no memory\n");
+	if (md_param_set("create_on_open", "Y", old_create, sizeof(old_create)))
+		ksft_exit_fail_msg("create_on_open cannot be set\n");
+	missing = md_autoload_missing();
+	if (missing)
+		ksft_exit_skip("%s\n", missing);
+	ksft_set_plan(CLASSES);
+	printf("# --seed %llu --ops %lu --workers %u --quiet-every %u --shrink-rounds %u\n",
+	       options.seed, options.ops, options.workers, options.quiet_every,
+	       options.shrink_rounds);
+	setup();
+	for (i = 0; i < MAX_WORKERS; i++)
+		states[i] = options.seed + i * 0xd1342543de82ef95ULL;
+
+	/* What is allocated once is by then. */
+	warm_up = options.ops / 10 > 2000 ? options.ops / 10 : 2000;
+	while (done < options.ops && !class) {
+		if (!options.replay)
+			generate(&list, states);
+		class = do_round(&list);
+		done += list.nr;
+		if (before < 0 && done >= warm_up && !class) {
+			before = slab_now();
+			measured = done;
+		}
+		if (now_ms() - told > 20000) {
+			told = now_ms();
+			printf("# %lu operations\n", done);
+			fflush(stdout);
+		}
+	}
+	if (!class && measured < done)
+		after = slab_now();
+	printf("# %lu operations in %llu ms\n", done,
+	       (unsigned long long)(now_ms() - start));
+	for (i = 0; i < ARRAY_SIZE(ops); i++)
+		printf("# %-20s %6u done, %6u refused, %6u had nothing to do it with\n",
+		       ops[i].name, fuzz->ops[i].done, fuzz->ops[i].refused,
+		       fuzz->ops[i].skipped);
+	if (class)
+		report(&list, class, done);
+	for (i = ERRNO; i < CLASSES; i++)
+		ksft_test_result(i != class, "%s\n", class_names[i]);
+	result_of_growth(before, after, done - measured);
+	teardown();
+	md_param_set("create_on_open", old_create, NULL, 0);
+	ksft_finished();
+}
