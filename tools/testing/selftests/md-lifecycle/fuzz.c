@@ -123,7 +123,7 @@ static struct options {
 	.ops = 10000, .workers = 4, .quiet_every = 200, .shrink_rounds = 200,
 };
 
-static int uevents = -1, kmsg = -1;
+static int uevents = -1, kmsg = -1, leg_files[LEGS];
 
 /* Something cannot be ended or removed: no use to go on. */
 static bool broken;
@@ -1616,7 +1616,7 @@ static bool fails_again(const struct list *list, enum class class,
 }
 
 /* Delta debugging: leave out ever smaller parts, as long as it fails like that. */
-static void shrink(struct list *list, enum class class)
+static bool shrink(struct list *list, enum class class)
 {
 	unsigned int rounds = options.shrink_rounds;
 	size_t parts = 2, part, from, to;
@@ -1626,11 +1626,11 @@ static void shrink(struct list *list, enum class class)
 	if (!rounds || !fails_again(list, class, &rounds)) {
 		printf("# it did not fail again in %u rounds\n",
 		       options.shrink_rounds - rounds);
-		return;
+		return false;
 	}
 	less.steps = calloc(list->nr, sizeof(*less.steps));
 	if (!less.steps)
-		return;
+		return false;
 	while (list->nr > 1 && rounds && !broken) {
 		found = false;
 		for (part = 0; part < parts && rounds && !broken; part++) {
@@ -1650,16 +1650,16 @@ static void shrink(struct list *list, enum class class)
 			fflush(stdout);
 			break;
 		}
-		if (found)
-			parts = parts > 2 ? parts - 1 : 2;
-		else if (parts >= list->nr)
+		if (!found && parts >= list->nr)
 			break;
-		else
-			parts = parts * 2 < list->nr ? parts * 2 : list->nr;
+		parts = found ? parts - 1 : parts * 2;
+		if (parts < 2)
+			parts = 2;
 		if (parts > list->nr)
 			parts = list->nr;
 	}
 	free(less.steps);
+	return true;
 }
 
 static void report(struct list *list, enum class class, unsigned long done)
@@ -1667,11 +1667,9 @@ static void report(struct list *list, enum class class, unsigned long done)
 	printf("# after %lu operations, not so: %s\n# %s\n", done, class_names[class],
 	       fuzz->why);
 	if (broken)
-		printf("# This cannot be undone. The operations of that round:\n");
-	else
-		shrink(list, class);
-	if (!broken)
-		printf("# The shortest that fails, a file for --replay:\n");
+		printf("# this cannot be undone\n");
+	printf("# %s, a file for --replay:\n", !broken && shrink(list, class) ?
+	       "the shortest that fails" : "the operations of that round");
 	print_list(list);
 }
 
@@ -1695,9 +1693,10 @@ static void setup(void)
 		snprintf(suffix, sizeof(suffix), "fuzzleg%u", i);
 		ret = leg_create(&fuzz->legs[i], suffix, 8);
 		/* Not for DM_REMOVE_ALL. */
-		if (!ret)
-			ret = dm_open(&fuzz->legs[i].dm, O_RDONLY);
-		ret = ret < 0 ? ret : 0;
+		if (!ret) {
+			leg_files[i] = dm_open(&fuzz->legs[i].dm, O_RDONLY);
+			ret = leg_files[i] < 0 ? leg_files[i] : 0;
+		}
 	}
 	for (i = 0; !ret && i < md_count(); i++)
 		ret = i == NAMED ? md_pick_name(&fuzz->mds[i]) : md_pick(&fuzz->mds[i]);
@@ -1721,11 +1720,10 @@ static void teardown(void)
 		return;
 	for (i = 0; i < md_count(); i++)
 		md_cleanup(&fuzz->mds[i]);
-	/* And so the files are closed that hold the legs. */
-	for (i = 3; i < 256; i++)
-		close(i);
-	for (i = 0; i < LEGS; i++)
+	for (i = 0; i < LEGS; i++) {
+		close(leg_files[i]);
 		leg_destroy(&fuzz->legs[i]);
+	}
 	for (i = 0; i < DISKS; i++)
 		disk_destroy(&fuzz->disks[i]);
 	udev_resume();
