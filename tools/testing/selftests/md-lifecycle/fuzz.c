@@ -385,6 +385,7 @@ static int op_dup(uint32_t arg)
 /* A child that only has the files open. */
 static int op_fork(uint32_t arg)
 {
+	pid_t parent = getpid();
 	int i;
 
 	for (i = 0; i < CHILDREN && worker.children[i]; i++)
@@ -398,8 +399,9 @@ static int op_fork(uint32_t arg)
 	}
 	if (!worker.children[i]) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		for (;;)
+		while (getppid() == parent)
 			pause();
+		_exit(0);
 	}
 	return 0;
 }
