@@ -295,7 +295,7 @@ static int op_md_open(uint32_t arg)
 		return SKIPPED;
 	how = flags[pick(&arg, ARRAY_SIZE(flags))];
 	snprintf(path, sizeof(path), "/dev/%s", md->name);
-	if (pick(&arg, 3) || !md->node[0])
+	if (!pick(&arg, 3) || !md->node[0])
 		fd = open(path, how | O_CLOEXEC);
 	else
 		fd = open(md->node, how | O_CLOEXEC);
@@ -977,7 +977,7 @@ static const struct op {
 } ops[] = {
 	{ "open", op_md_open, 60, { ENOENT, ENXIO, EBUSY, ESTALE } },
 	{ "reopen", op_md_reopen, 6, { ENOENT, ENXIO, ESTALE } },
-	{ "close", op_close, 50, {} },
+	{ "close", op_close, 30, {} },
 	{ "dup", op_dup, 10, {} },
 	{ "fork", op_fork, 4, {} },
 	{ "child-end", op_child_end, 10, {} },
@@ -1341,6 +1341,7 @@ static void look_at_models(const struct seen *seen, bool parked)
 
 static void look_for_rest(const struct seen *seen)
 {
+	int fd, open_count;
 	unsigned int i;
 
 	for (i = 0; i < md_count(); i++)
@@ -1349,6 +1350,21 @@ static void look_for_rest(const struct seen *seen)
 	for (i = 0; i < dm_count(); i++)
 		if (is_listed(seen, fuzz->dms[i].name))
 			say_wrong("%s", fuzz->dms[i].name);
+	/* And nobody has the lower devices: of the legs one open is ours. */
+	for (i = 0; i < LEGS; i++) {
+		open_count = 0;
+		dm_info(&fuzz->legs[i].dm, NULL, &open_count);
+		if (open_count != 1)
+			say_wrong("%s is open %d times", fuzz->legs[i].dm.name,
+				  open_count - 1);
+	}
+	for (i = 0; i < DISKS; i++) {
+		fd = open(fuzz->disks[i].path, O_RDONLY | O_EXCL | O_CLOEXEC);
+		if (fd < 0)
+			say_wrong("%s: %m", fuzz->disks[i].path);
+		else
+			close(fd);
+	}
 }
 
 enum when { PARKED, ENDED, REMOVED };
