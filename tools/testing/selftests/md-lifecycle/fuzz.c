@@ -869,14 +869,13 @@ static int op_dm_remove_deferred(uint32_t arg)
 	return ret;
 }
 
-static int dm_message(uint32_t *arg, const char *text)
+static int dm_message(const struct dm_dev *dm, const char *text)
 {
 	char data[sizeof(struct dm_target_msg) + 64] = {};
 
 	/* A struct dm_target_msg for sector 0. */
 	snprintf(data + offsetof(struct dm_target_msg, message), 64, "%s", text);
-	return dm_call(&fuzz->dms[pick_dm(arg)], DM_TARGET_MSG, 0, data, sizeof(data),
-		       NULL);
+	return dm_call(dm, DM_TARGET_MSG, 0, data, sizeof(data), NULL);
 }
 
 static int op_dm_message(uint32_t arg)
@@ -887,7 +886,7 @@ static int op_dm_message(uint32_t arg)
 	};
 	const char *text = texts[pick(&arg, ARRAY_SIZE(texts))];
 
-	return dm_message(&arg, text);
+	return dm_message(&fuzz->dms[pick_dm(&arg)], text);
 }
 
 /* To the name of another one that everybody has, or with a uuid of its own. */
@@ -1431,6 +1430,9 @@ static long remove_everything(struct task *task, void *arg)
 	}
 	for (i = 0; i < DISKS; i++)
 		disk_mend(&fuzz->disks[i]);
+	/* A deferred DM_REMOVE_ALL has them removed when we close them. */
+	for (i = 0; i < LEGS; i++)
+		dm_message(&fuzz->legs[i].dm, "@cancel_deferred_remove");
 	return 0;
 }
 
