@@ -10,13 +10,13 @@
  *
  * What a worker does is up to the seed only. A round that fails is run again
  * with operations left out, as long as it still fails, and the shortest one is
- * printed: a file with these lines can be given to --replay.
+ * printed, as a command that does it again.
  */
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <glob.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -25,10 +25,13 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <linux/fs.h>
 
 #include "lifecycle.h"
 #include "dm.h"
@@ -36,22 +39,24 @@
 #include "task.h"
 
 #define MAX_WORKERS	16
-#define DISKS		4
+#define SHARED_DISKS	4
+#define OWN_DISKS	2
+#define DISKS		(SHARED_DISKS + OWN_DISKS * MAX_WORKERS)
 #define LEGS		2
 #define SHARED		3		/* numbers of md, and as many mapped devices */
 #define NAMED		SHARED		/* the md device that has a name */
-#define MDS		(SHARED + 1 + MAX_WORKERS)
+#define MDS		(NAMED + 1 + MAX_WORKERS)
 #define DMS		(SHARED + MAX_WORKERS)
-#define FILES		8		/* that a worker has open */
+#define FILES		6		/* that a worker has open */
 #define CHILDREN	3
-#define MAX_ERRNOS	10
+#define MAX_ERRNOS	12
 #define SECTORS		2048
 
 /* In this time something happens, or everybody waits for a suspended device. */
-#define NOTHING_MS	300
+#define NOTHING_MS	200
 
 /* And in this, or somebody is stuck: also with all the debugging there is. */
-#define STUCK_MS	30000
+#define STUCK_MS	60000
 
 /* How often a list of operations may succeed before it counts as good. */
 #define TRIES		3
@@ -61,7 +66,7 @@
 #define MAX_GROWTH	20
 
 /* What is wrong with a round. */
-enum class { GOOD, ERRNO, MODEL, STUCK, DIFFER, LEFT, UEVENTS, WARNING, CLASSES };
+enum class { GOOD, ERRNO, MODEL, STUCK, DIFFER, LEFT, UEVENTS, REPORT, CLASSES };
 
 static const char *const class_names[] = {
 	[ERRNO] = "every operation ends with an errno it may",
@@ -70,7 +75,7 @@ static const char *const class_names[] = {
 	[DIFFER] = "sysfs, /dev, mdstat and device mapper show the same",
 	[LEFT] = "everything can be removed, and is gone",
 	[UEVENTS] = "one add, one remove, and so on",
-	[WARNING] = "no warnings",
+	[REPORT] = "no warnings",
 };
 
 enum tri { NO, MAYBE, YES };
@@ -93,19 +98,24 @@ struct list {
 	size_t nr;
 };
 
+/* Of personalities and targets: used by what the operations make. */
+static const char *const modules[] = { "raid0", "raid10", "dm_zero" };
+
 /* Seen by all processes. */
 static struct fuzz {
 	struct disk disks[DISKS];
+	struct disk marker;		/* of uevents, and of nothing else */
 	struct leg legs[LEGS];
 	struct md_dev mds[MDS];
 	struct dm_dev dms[DMS];
 	bool alone;			/* no mapped devices but ours */
+	bool unloadable[ARRAY_SIZE(modules)];
 	struct counts {
 		unsigned int done, refused, skipped;
 	} ops[64];
 
 	/* Of this round. */
-	unsigned int progress, end, remove_alls;
+	unsigned int progress, remove_alls;
 	bool node_made[MDS];		/* in the place of devtmpfs's */
 	struct md_model md_models[MAX_WORKERS];
 	enum tri dm_models[MAX_WORKERS];
@@ -117,10 +127,11 @@ static struct fuzz {
 static struct options {
 	unsigned long long seed;
 	unsigned long ops;
-	unsigned int workers, quiet_every, shrink_rounds;
-	const char *replay, *plant;
+	unsigned int workers, quiet_every, shrink_seconds;
+	const char *plant;
+	bool udev;
 } options = {
-	.ops = 10000, .workers = 4, .quiet_every = 200, .shrink_rounds = 200,
+	.ops = 10000, .workers = 4, .quiet_every = 500, .shrink_seconds = 200,
 };
 
 static int uevents = -1, kmsg = -1, leg_files[LEGS];
@@ -175,16 +186,30 @@ static unsigned int own_dm(void)
 
 static unsigned int pick_md(uint32_t *arg)
 {
-	unsigned int nr = pick(arg, 3 * (NAMED + 1));
-
-	return nr < 2 * (NAMED + 1) ? nr / 2 : own_md();
+	return pick(arg, 3) ? pick(arg, NAMED + 1) : own_md();
 }
 
 static unsigned int pick_dm(uint32_t *arg)
 {
-	unsigned int nr = pick(arg, 3 * SHARED);
+	return pick(arg, 3) ? pick(arg, SHARED) : own_dm();
+}
 
-	return nr < 2 * SHARED ? nr / 2 : own_dm();
+/* One of those that can be members of arrays and be below mapped devices. */
+static const struct disk *pick_disk(uint32_t *arg)
+{
+	unsigned int nr = pick(arg, SHARED_DISKS + LEGS);
+
+	return nr < SHARED_DISKS ? &fuzz->disks[nr] :
+				   &fuzz->legs[nr - SHARED_DISKS].disk;
+}
+
+/* For a member of md device @nr: nobody else takes the disks of a worker. */
+static const struct disk *pick_member(unsigned int nr, unsigned int slot,
+				      uint32_t *arg)
+{
+	if (nr != own_md() || slot >= OWN_DISKS)
+		return pick_disk(arg);
+	return &fuzz->disks[SHARED_DISKS + OWN_DISKS * worker.nr + slot];
 }
 
 /* The worker's own model, if @nr is its own device. */
@@ -198,28 +223,12 @@ static enum tri *dm_model(unsigned int nr)
 	return nr == own_dm() ? &fuzz->dm_models[worker.nr] : NULL;
 }
 
-static struct file *free_file(void)
+/* The model of the device behind @file, if that is not another one by now. */
+static struct md_model *file_model(const struct file *file)
 {
-	int i;
+	struct md_model *model = file->is_md ? md_model(file->dev) : NULL;
 
-	for (i = 0; i < FILES; i++)
-		if (worker.files[i].fd < 0)
-			return &worker.files[i];
-	return NULL;
-}
-
-/* One that is open, of md only if @md_only. */
-static struct file *pick_file(uint32_t *arg, bool md_only)
-{
-	unsigned int i, first = pick(arg, FILES);
-	struct file *file;
-
-	for (i = 0; i < FILES; i++) {
-		file = &worker.files[(first + i) % FILES];
-		if (file->fd >= 0 && (file->is_md || !md_only))
-			return file;
-	}
-	return NULL;
+	return model && model->life == file->life ? model : NULL;
 }
 
 static bool has_children(void)
@@ -241,7 +250,7 @@ static enum tri is_open(bool is_md, unsigned int nr)
 		struct file *file = &worker.files[i];
 
 		if (file->fd >= 0 && file->is_md == is_md && file->dev == nr &&
-		    (!is_md || file->life == md_model(nr)->life))
+		    (!is_md || file_model(file)))
 			return YES;
 	}
 	return has_children() ? MAYBE : NO;
@@ -255,7 +264,56 @@ static void md_update_open(unsigned int nr)
 		model->open = is_open(true, nr);
 }
 
-/* --- operations --- */
+static void close_file(struct file *file)
+{
+	close(file->fd);
+	file->fd = -1;
+	if (file->is_md)
+		md_update_open(file->dev);
+}
+
+/* One that is not open: if there is none, then after a close. */
+static struct file *free_file(uint32_t *arg)
+{
+	struct file *file;
+	int i;
+
+	for (i = 0; i < FILES; i++)
+		if (worker.files[i].fd < 0)
+			return &worker.files[i];
+	file = &worker.files[pick(arg, FILES)];
+	close_file(file);
+	return file;
+}
+
+/* One that is open, of md only if @md_only. */
+static struct file *pick_file(uint32_t *arg, bool md_only)
+{
+	unsigned int i, first = pick(arg, FILES);
+	struct file *file;
+
+	for (i = 0; i < FILES; i++) {
+		file = &worker.files[(first + i) % FILES];
+		if (file->fd >= 0 && (file->is_md || !md_only))
+			return file;
+	}
+	return NULL;
+}
+
+/* One of md device @nr, and of no earlier one of that number, if it is known. */
+static struct file *md_file(unsigned int nr)
+{
+	int i;
+
+	for (i = 0; i < FILES; i++) {
+		struct file *file = &worker.files[i];
+
+		if (file->fd >= 0 && file->is_md && file->dev == nr &&
+		    (!md_model(nr) || file_model(file)))
+			return file;
+	}
+	return NULL;
+}
 
 static int keep_file(struct file *file, int fd, bool is_md, unsigned int dev)
 {
@@ -268,50 +326,51 @@ static int keep_file(struct file *file, int fd, bool is_md, unsigned int dev)
 		return 0;
 	/*
 	 * A new device is held; one that nobody needs any longer may be going,
-	 * or be opened as it is.
+	 * or be opened as it is. And udevd may have ended the hold by now.
 	 */
 	if (model->array == NO && model->by_name == NO && model->by_open == NO &&
 	    model->open != YES)
-		model->by_open = model->used ? MAYBE : YES;
+		model->by_open = model->used || options.udev ? MAYBE : YES;
 	model->used = true;
 	file->life = model->life;
 	md_update_open(dev);
 	return 0;
 }
 
-static int op_md_open(uint32_t arg)
+/* --- operations: on a file that is open, if the operation needs one --- */
+
+static int open_md(unsigned int nr, int flags, bool by_name, uint32_t *arg)
+{
+	const struct md_dev *md = &fuzz->mds[nr];
+	struct file *file = free_file(arg);
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/dev/%s", md->name);
+	fd = open(by_name || !md->node[0] ? path : md->node, flags | O_CLOEXEC);
+	return fd < 0 ? -errno : keep_file(file, fd, true, nr);
+}
+
+static int op_open(struct file *none, uint32_t arg)
 {
 	static const int flags[] = {
 		O_RDONLY, O_RDWR, O_RDWR, O_RDONLY | O_NONBLOCK,
 		O_RDWR | O_EXCL, O_RDWR | O_EXCL | O_NONBLOCK,
 	};
 	unsigned int nr = pick_md(&arg);
-	struct file *file = free_file();
-	const struct md_dev *md = &fuzz->mds[nr];
-	char path[64];
-	int fd, how;
+	int how = flags[pick(&arg, ARRAY_SIZE(flags))];
 
-	if (!file)
-		return SKIPPED;
-	how = flags[pick(&arg, ARRAY_SIZE(flags))];
-	snprintf(path, sizeof(path), "/dev/%s", md->name);
-	if (!pick(&arg, 3) || !md->node[0])
-		fd = open(path, how | O_CLOEXEC);
-	else
-		fd = open(md->node, how | O_CLOEXEC);
-	return fd < 0 ? -errno : keep_file(file, fd, true, nr);
+	return open_md(nr, how, !pick(&arg, 3), &arg);
 }
 
 /* By the file that O_PATH has got a moment ago. */
-static int op_md_reopen(uint32_t arg)
+static int op_reopen(struct file *none, uint32_t arg)
 {
 	unsigned int nr = pick_md(&arg);
-	struct file *file = free_file();
+	struct file *file = free_file(&arg);
 	char path[64];
 	int fd, ret;
 
-	if (!file)
-		return SKIPPED;
 	snprintf(path, sizeof(path), "/dev/%s", fuzz->mds[nr].name);
 	fd = open(path, O_PATH | O_CLOEXEC);
 	if (fd < 0)
@@ -324,55 +383,18 @@ static int op_md_reopen(uint32_t arg)
 	return ret < 0 ? ret : keep_file(file, ret, true, nr);
 }
 
-/* The number may be that of somebody's own device by now: look twice. */
-static int op_dm_open(uint32_t arg)
+static int op_close(struct file *file, uint32_t arg)
 {
-	unsigned int nr = pick_dm(&arg);
-	struct dm_dev dev = fuzz->dms[nr];
-	struct file *file = free_file();
-	struct dm_ioctl io;
-	int fd, ret;
-
-	if (!file)
-		return SKIPPED;
-	ret = dm_call(&dev, DM_DEV_STATUS, 0, NULL, 0, &io);
-	if (ret)
-		return ret;
-	dev.major = major(io.dev);
-	dev.minor = minor(io.dev);
-
-	/* The node that dm_open() makes is called after the device. */
-	snprintf(dev.name, sizeof(dev.name), "fuzz%d", getpid());
-	fd = dm_open(&dev, pick(&arg, 2) ? O_RDWR : O_RDONLY | O_NONBLOCK);
-	if (fd < 0)
-		return fd;
-	ret = dm_call(&fuzz->dms[nr], DM_DEV_STATUS, 0, NULL, 0, &io);
-	if (ret || io.dev != makedev(dev.major, dev.minor)) {
-		close(fd);
-		return -ENXIO;
-	}
-	return keep_file(file, fd, false, nr);
-}
-
-static int op_close(uint32_t arg)
-{
-	struct file *file = pick_file(&arg, false);
-
-	if (!file)
-		return SKIPPED;
-	close(file->fd);
-	file->fd = -1;
-	if (file->is_md)
-		md_update_open(file->dev);
+	close_file(file);
 	return 0;
 }
 
-static int op_dup(uint32_t arg)
+static int op_dup(struct file *file, uint32_t arg)
 {
-	struct file *file = pick_file(&arg, false), *copy = free_file();
+	struct file *copy = free_file(&arg);
 	int fd;
 
-	if (!file || !copy)
+	if (file->fd < 0)		/* it was closed to have a free one */
 		return SKIPPED;
 	fd = fcntl(file->fd, F_DUPFD_CLOEXEC, 0);
 	if (fd < 0)
@@ -383,7 +405,7 @@ static int op_dup(uint32_t arg)
 }
 
 /* A child that only has the files open. */
-static int op_fork(uint32_t arg)
+static int op_fork(struct file *none, uint32_t arg)
 {
 	pid_t parent = getpid();
 	int i;
@@ -406,7 +428,7 @@ static int op_fork(uint32_t arg)
 	return 0;
 }
 
-static int op_child_end(uint32_t arg)
+static int op_child_end(struct file *none, uint32_t arg)
 {
 	pid_t *child = &worker.children[pick(&arg, CHILDREN)];
 
@@ -419,49 +441,32 @@ static int op_child_end(uint32_t arg)
 	return 0;
 }
 
-static int op_read(uint32_t arg)
+static int op_read(struct file *file, uint32_t arg)
 {
-	struct file *file = pick_file(&arg, false);
 	char block[512];
 
-	if (!file)
-		return SKIPPED;
 	return pread(file->fd, block, sizeof(block), 0) < 0 ? -errno : 0;
 }
 
-static int op_write(uint32_t arg)
+static int op_write(struct file *file, uint32_t arg)
 {
-	struct file *file = pick_file(&arg, false);
 	char block[512] = "";
 
-	if (!file)
-		return SKIPPED;
 	return pwrite(file->fd, block, sizeof(block), 4096) < 0 ? -errno : 0;
 }
 
-static int op_fsync(uint32_t arg)
+static int op_fsync(struct file *file, uint32_t arg)
 {
-	struct file *file = pick_file(&arg, false);
-
-	if (!file)
-		return SKIPPED;
 	return fsync(file->fd) ? -errno : 0;
 }
 
-/* One of those that can be members of arrays and be below mapped devices. */
-static const struct disk *pick_disk(uint32_t *arg)
+/* Those that the block layer knows. */
+static int op_block_ioctl(struct file *file, uint32_t arg)
 {
-	unsigned int nr = pick(arg, DISKS + LEGS);
+	static const unsigned long cmds[] = { BLKRRPART, BLKFLSBUF, BLKROSET };
+	int read_only = pick(&arg, 2);
 
-	return nr < DISKS ? &fuzz->disks[nr] : &fuzz->legs[nr - DISKS].disk;
-}
-
-/* The model of the device behind @file, if that is not another one by now. */
-static struct md_model *file_model(const struct file *file)
-{
-	struct md_model *model = file->is_md ? md_model(file->dev) : NULL;
-
-	return model && model->life == file->life ? model : NULL;
+	return md_ioctl(file->fd, cmds[pick(&arg, ARRAY_SIZE(cmds))], &read_only);
 }
 
 /* Any md ioctl is a sign that the device is used. */
@@ -487,161 +492,210 @@ static void md_has_stopped(struct md_model *model, unsigned int nr)
 	md_update_open(nr);
 }
 
+/* An ioctl that makes it an array, if it succeeds. */
+static int md_configured(const struct file *file, int ret)
+{
+	struct md_model *model = file_model(file);
+
+	if (model) {
+		model->by_open = NO;
+		if (!ret)
+			model->array = YES;
+	}
+	return ret;
+}
+
 static int set_info(const struct file *file, uint32_t *arg, unsigned int *disks)
 {
 	static const int levels[] = { 1, 1, 1, 1, 0, -1, 10, 5 };
 	struct md_shape shape = { .level = levels[pick(arg, ARRAY_SIZE(levels))] };
-	struct md_model *model = file_model(file);
-	int ret;
 
-	shape.persistent = !pick(arg, 4);
+	/* On what has a superblock udevd would go on by itself. */
+	shape.persistent = !pick(arg, 4) && !options.udev;
 	*disks = shape.level == 5 ? 3 : 1 + pick(arg, 2);
-	ret = md_set_info(file->fd, &shape, *disks);
-	if (model) {
-		model->by_open = NO;
-		if (!ret)
-			model->array = YES;
-	}
-	return ret;
+	return md_configured(file, md_set_info(file->fd, &shape, *disks));
 }
 
-static int op_set_info(uint32_t arg)
+static int add_disk(const struct file *file, unsigned int slot, uint32_t *arg)
 {
-	struct file *file = pick_file(&arg, true);
+	const struct disk *disk = pick_member(file->dev, slot, arg);
+
+	return md_configured(file, md_add_disk(file->fd, slot, disk));
+}
+
+static int op_set_info(struct file *file, uint32_t arg)
+{
 	unsigned int disks;
 
-	return file ? set_info(file, &arg, &disks) : SKIPPED;
+	return set_info(file, &arg, &disks);
 }
 
-static int op_add_disk(uint32_t arg)
+static int op_add_disk(struct file *file, uint32_t arg)
 {
-	struct file *file = pick_file(&arg, true);
-	struct md_model *model;
-	int ret;
+	return add_disk(file, pick(&arg, 4), &arg);
+}
 
-	if (!file)
-		return SKIPPED;
-	model = file_model(file);
-	ret = md_add_disk(file->fd, pick(&arg, 3), pick_disk(&arg));
-	if (model) {
-		model->by_open = NO;
-		if (!ret)
-			model->array = YES;
+static int op_run(struct file *file, uint32_t arg)
+{
+	mdu_param_t param = {};
+
+	return md_call(file, RUN_ARRAY, &param);
+}
+
+/* These together, or there is hardly ever one that runs. */
+static int op_assemble(struct file *none, uint32_t arg)
+{
+	unsigned int nr = pick_md(&arg), i, disks;
+	struct file *file = md_file(nr);
+	int ret = 0;
+
+	if (!file) {
+		ret = open_md(nr, O_RDWR, false, &arg);
+		file = md_file(nr);
 	}
-	return ret;
-}
-
-static int op_run(uint32_t arg)
-{
-	struct file *file = pick_file(&arg, true);
-	mdu_param_t param = {};
-
-	return file ? md_call(file, RUN_ARRAY, &param) : SKIPPED;
-}
-
-/* These three, or there is hardly ever one that runs. */
-static int op_assemble(uint32_t arg)
-{
-	struct file *file = pick_file(&arg, true);
-	unsigned int i, disks, first;
-	mdu_param_t param = {};
-	int ret;
-
 	if (!file)
-		return SKIPPED;
+		return ret;
 	ret = set_info(file, &arg, &disks);
-	first = pick(&arg, DISKS);
 	for (i = 0; !ret && i < disks; i++)
-		ret = md_add_disk(file->fd, i, i ? pick_disk(&arg) :
-						   &fuzz->disks[first]);
-	return ret ?: md_call(file, RUN_ARRAY, &param);
+		ret = add_disk(file, i, &arg);
+	return ret ?: op_run(file, arg);
 }
 
-static int op_stop(uint32_t arg)
+static int op_stop(struct file *file, uint32_t arg)
 {
-	struct file *file = pick_file(&arg, true);
-	struct md_model *model;
+	struct md_model *model = file_model(file);
+	int ret = md_call(file, STOP_ARRAY, NULL);
+
+	if (ret)
+		return ret;
+	md_has_stopped(model, file->dev);
+	if (pick(&arg, 2))
+		close_file(file);
+	return 0;
+}
+
+static int op_stop_ro(struct file *file, uint32_t arg)
+{
+	return md_call(file, STOP_ARRAY_RO, NULL);
+}
+
+static int op_restart_rw(struct file *file, uint32_t arg)
+{
+	return md_call(file, RESTART_ARRAY_RW, NULL);
+}
+
+static int op_get(struct file *file, uint32_t arg)
+{
+	static const unsigned long cmds[] = {
+		RAID_VERSION, GET_ARRAY_INFO, GET_DISK_INFO,
+	};
+	char info[256] = "";
+
+	return md_call(file, cmds[pick(&arg, ARRAY_SIZE(cmds))], info);
+}
+
+/* Of a member, by its number; or of any disk, if there is no such member. */
+static int member_call(struct file *file, uint32_t arg, unsigned long cmd)
+{
+	mdu_disk_info_t info = { .number = pick(&arg, 3) };
+	const struct disk *disk = pick_disk(&arg);
+	unsigned int major, minor;
+
+	if (md_call(file, GET_DISK_INFO, &info) || !info.major) {
+		info.major = disk->major;
+		info.minor = disk->minor;
+	}
+	major = info.major;
+	minor = info.minor;
+	return md_call(file, cmd, (void *)(unsigned long)
+		       (major << 8 | (minor & 0xff) | (minor & ~0xff) << 12));
+}
+
+static int op_member_fail(struct file *file, uint32_t arg)
+{
+	return member_call(file, arg, SET_DISK_FAULTY);
+}
+
+static int op_member_remove(struct file *file, uint32_t arg)
+{
+	return member_call(file, arg, HOT_REMOVE_DISK);
+}
+
+static int op_member_add(struct file *file, uint32_t arg)
+{
+	return member_call(file, arg, HOT_ADD_DISK);
+}
+
+/* The same file by two threads, maybe while a third one closes it. */
+struct call {
+	pthread_t thread;
+	int fd;
+	unsigned long cmd;
+	mdu_param_t param;
+	int ret;
+};
+
+static void *do_call(void *arg)
+{
+	struct call *call = arg;
+
+	call->ret = md_ioctl(call->fd, call->cmd, &call->param);
+	return NULL;
+}
+
+/* Who has stopped it is not known afterwards: of everybody's devices only. */
+static int op_threads(struct file *file, uint32_t arg)
+{
+	static const unsigned long cmds[] = {
+		STOP_ARRAY, STOP_ARRAY_RO, RESTART_ARRAY_RW, RUN_ARRAY, BLKRRPART,
+	};
+	struct call calls[2] = {};
+	int i;
+
+	if (md_model(file->dev))
+		return SKIPPED;
+	for (i = 0; i < 2; i++) {
+		calls[i].fd = file->fd;
+		calls[i].cmd = cmds[pick(&arg, ARRAY_SIZE(cmds))];
+		if (pthread_create(&calls[i].thread, NULL, do_call, &calls[i]))
+			return -EAGAIN;
+	}
+	if (pick(&arg, 2))
+		close_file(file);
+	for (i = 0; i < 2; i++)
+		pthread_join(calls[i].thread, NULL);
+	return calls[0].ret ?: calls[1].ret;
+}
+
+/* Reads and writes fail, or no longer; or it is pulled out and put in again. */
+static int op_disk(struct file *none, uint32_t arg)
+{
+	struct disk *disk = &fuzz->disks[pick(&arg, SHARED_DISKS)];
 	int ret;
 
-	if (!file)
-		return SKIPPED;
-	model = file_model(file);
-	ret = md_call(file, STOP_ARRAY, NULL);
-	if (!ret)
-		md_has_stopped(model, file->dev);
-	return ret;
-}
-
-static int op_stop_ro(uint32_t arg)
-{
-	struct file *file = pick_file(&arg, true);
-
-	return file ? md_call(file, STOP_ARRAY_RO, NULL) : SKIPPED;
-}
-
-static int op_restart_rw(uint32_t arg)
-{
-	struct file *file = pick_file(&arg, true);
-
-	return file ? md_call(file, RESTART_ARRAY_RW, NULL) : SKIPPED;
-}
-
-static int op_get(uint32_t arg)
-{
-	struct file *file = pick_file(&arg, true);
-	union {
-		mdu_version_t version;
-		mdu_array_info_t array;
-		mdu_disk_info_t disk;
-	} info = {};
-
-	if (!file)
-		return SKIPPED;
-	switch (pick(&arg, 3)) {
+	switch (pick(&arg, 6)) {
 	case 0:
-		return md_call(file, RAID_VERSION, &info);
+		return disk_break(disk);
 	case 1:
-		return md_call(file, GET_ARRAY_INFO, &info);
+		ret = disk_power_off(disk);
+		return ret ?: disk_power_on(disk);
 	default:
-		return md_call(file, GET_DISK_INFO, &info);
+		return disk_mend(disk);
 	}
 }
 
-/* Of a member, or what is none: by number. */
-static int member_call(uint32_t arg, unsigned long cmd)
+static int op_leg(struct file *none, uint32_t arg)
 {
-	struct file *file = pick_file(&arg, true);
-	const struct disk *disk = pick_disk(&arg);
+	const struct dm_dev *dm = &fuzz->legs[pick(&arg, LEGS)].dm;
 
-	if (!file)
-		return SKIPPED;
-	return md_call(file, cmd, (void *)(unsigned long)
-				  (disk->major << 8 | (disk->minor & 0xff) |
-				   (disk->minor & ~0xff) << 12));
+	return pick(&arg, 3) ? dm_resume(dm) : dm_suspend(dm);
 }
 
-static int op_member_fail(uint32_t arg)
-{
-	return member_call(arg, SET_DISK_FAULTY);
-}
-
-static int op_member_remove(uint32_t arg)
-{
-	return member_call(arg, HOT_REMOVE_DISK);
-}
-
-static int op_disk_break(uint32_t arg)
-{
-	const struct disk *disk = &fuzz->disks[pick(&arg, DISKS)];
-
-	return pick(&arg, 4) ? disk_mend(disk) : disk_break(disk);
-}
-
-static int op_array_state(uint32_t arg)
+static int op_array_state(struct file *none, uint32_t arg)
 {
 	static const char *const states[] = {
-		"clear", "clear", "clear", "clear", "inactive", "readonly",
-		"read-auto", "clean", "active", "suspended", "nonsense",
+		"clear", "clear", "inactive", "readonly", "read-auto", "clean",
+		"active", "active", "suspended", "nonsense",
 	};
 	const char *state = states[pick(&arg, ARRAY_SIZE(states))];
 	unsigned int nr = pick_md(&arg);
@@ -659,14 +713,20 @@ static int op_array_state(uint32_t arg)
 	return ret;
 }
 
-/* Attributes that leave it to nobody to know what a device has: shared ones. */
-static int op_attr(uint32_t arg)
+/* What they leave behind nobody knows: of everybody's devices only. */
+static int op_attr(struct file *none, uint32_t arg)
 {
 	static const char *const attrs[][2] = {
-		{ "level", "raid1" }, { "level", "raid0" }, { "raid_disks", "2" },
-		{ "raid_disks", "3" }, { "metadata_version", "external:fuzz" },
-		{ "metadata_version", "0.90" }, { "new_dev", "9:511" },
-		{ "new_dev", "" }, { "safe_mode_delay", "0.01" }, { "level", "?" },
+		{ "level", "raid1" }, { "level", "raid0" }, { "level", "?" },
+		{ "raid_disks", "2" }, { "raid_disks", "3" },
+		{ "metadata_version", "external:fuzz" }, { "metadata_version", "none" },
+		{ "new_dev", "9:511" }, { "new_dev", "" }, { "new_dev", "" },
+		{ "safe_mode_delay", "0.01" }, { "array_size", "512" },
+		{ "array_size", "default" }, { "component_size", "512" },
+		{ "rd0/state", "faulty" }, { "rd1/state", "faulty" },
+		{ "rd0/state", "remove" }, { "rd1/state", "remove" },
+		{ "rd0/state", "want_replacement" }, { "rd1/slot", "none" },
+		{ "rd0/errors", "0" }, { "rd1/size", "512" },
 	};
 	unsigned int nr = pick(&arg, NAMED + 1), what = pick(&arg, ARRAY_SIZE(attrs));
 	const struct disk *disk = pick_disk(&arg);
@@ -678,7 +738,7 @@ static int op_attr(uint32_t arg)
 	return md_attr_write(&fuzz->mds[nr], attrs[what][0], val);
 }
 
-static int op_sync_action(uint32_t arg)
+static int op_sync_action(struct file *none, uint32_t arg)
 {
 	static const char *const actions[] = {
 		"check", "repair", "resync", "recover", "idle", "frozen", "?",
@@ -694,7 +754,7 @@ static int op_sync_action(uint32_t arg)
 	return ret;
 }
 
-static int op_new_array(uint32_t arg)
+static int op_new_array(struct file *none, uint32_t arg)
 {
 	static const char *const bad[] = { "md", "mdx", "sda", "md1048576", "" };
 	unsigned int what = pick(&arg, 8), nr = pick_md(&arg);
@@ -705,58 +765,93 @@ static int op_new_array(uint32_t arg)
 		return file_write(bad[pick(&arg, ARRAY_SIZE(bad))],
 				  MD_PARAM "new_array");
 	ret = file_write(fuzz->mds[nr].name, MD_PARAM "new_array");
-	if (model && !ret) {
-		if (model->array == YES || model->by_name == YES ||
-		    model->by_open == YES || model->open == YES)
-			fail(MODEL, "new_array=%s: one more, array %d, held %d %d, open %d",
-			     fuzz->mds[nr].name, model->array, model->by_name,
-			     model->by_open, model->open);
-		model->by_name = YES;
-		model->by_open = NO;
-		model->array = NO;
-		model->used = true;
-		model->life++;
-		md_update_open(nr);
-	}
-	return ret;
+	if (!model || ret)
+		return ret;
+	if (model->array == YES || model->by_name == YES ||
+	    model->by_open == YES || model->open == YES)
+		fail(MODEL, "new_array=%s: one more, array %d, held %d %d, open %d",
+		     fuzz->mds[nr].name, model->array, model->by_name,
+		     model->by_open, model->open);
+	model->by_name = YES;
+	model->by_open = NO;
+	model->array = NO;
+	model->used = true;
+	model->life++;
+	md_update_open(nr);
+	return 0;
 }
 
-static int op_unlink(uint32_t arg)
+static int mknod_md(const char *path, const struct md_dev *md)
 {
-	unsigned int nr = pick(&arg, SHARED);
-
-	return unlink(fuzz->mds[nr].node) ? -errno : 0;
-}
-
-static int op_mknod(uint32_t arg)
-{
-	const struct md_dev *md = &fuzz->mds[pick(&arg, SHARED)];
-
-	return mknod(md->node, S_IFBLK | 0600, makedev(MD_MAJOR, md->minor)) ?
-	       -errno : 0;
-}
-
-/* In the place where devtmpfs has, or will have, its own one. */
-static int op_node(uint32_t arg)
-{
-	const struct md_dev *md = &fuzz->mds[0];
-	char path[64];
-
-	fuzz->node_made[0] = true;
-	snprintf(path, sizeof(path), "/dev/%s", md->name);
-	if (pick(&arg, 2))
-		return unlink(path) ? -errno : 0;
 	return mknod(path, S_IFBLK | 0600, makedev(MD_MAJOR, md->minor)) ? -errno : 0;
 }
 
-static int op_leg(uint32_t arg)
+static int op_unlink(struct file *none, uint32_t arg)
 {
-	const struct dm_dev *dm = &fuzz->legs[pick(&arg, LEGS)].dm;
-
-	return pick(&arg, 3) ? dm_resume(dm) : dm_suspend(dm);
+	return unlink(fuzz->mds[pick(&arg, SHARED)].node) ? -errno : 0;
 }
 
-static int op_dm_create(uint32_t arg)
+static int op_mknod(struct file *none, uint32_t arg)
+{
+	const struct md_dev *md = &fuzz->mds[pick(&arg, SHARED)];
+
+	return mknod_md(md->node, md);
+}
+
+/* In the place where devtmpfs has, or will have, its own one. */
+static int op_node(struct file *none, uint32_t arg)
+{
+	unsigned int nr = pick(&arg, SHARED);
+	const struct md_dev *md = &fuzz->mds[nr];
+	char path[64];
+
+	fuzz->node_made[nr] = true;
+	snprintf(path, sizeof(path), "/dev/%s", md->name);
+	if (pick(&arg, 2))
+		return unlink(path) ? -errno : 0;
+	return mknod_md(path, md);
+}
+
+static int op_module(struct file *none, uint32_t arg)
+{
+	unsigned int nr = pick(&arg, ARRAY_SIZE(modules));
+
+	if (!fuzz->unloadable[nr])
+		return SKIPPED;
+	if (pick(&arg, 2))
+		return run("modprobe -q %s", modules[nr]) ? -EAGAIN : 0;
+	return syscall(__NR_delete_module, modules[nr], O_NONBLOCK) ? -errno : 0;
+}
+
+/* The number may be that of somebody's own device by now: look twice. */
+static int op_dm_open(struct file *none, uint32_t arg)
+{
+	unsigned int nr = pick_dm(&arg);
+	struct dm_dev dev = fuzz->dms[nr];
+	struct file *file = free_file(&arg);
+	struct dm_ioctl io;
+	int fd, ret;
+
+	ret = dm_call(&dev, DM_DEV_STATUS, 0, NULL, 0, &io);
+	if (ret)
+		return ret;
+	dev.major = major(io.dev);
+	dev.minor = minor(io.dev);
+
+	/* The node that dm_open() makes is called after the device. */
+	snprintf(dev.name, sizeof(dev.name), "fuzz%d", getpid());
+	fd = dm_open(&dev, pick(&arg, 2) ? O_RDWR : O_RDONLY | O_NONBLOCK);
+	if (fd < 0)
+		return fd;
+	ret = dm_call(&fuzz->dms[nr], DM_DEV_STATUS, 0, NULL, 0, &io);
+	if (ret || io.dev != makedev(dev.major, dev.minor)) {
+		close(fd);
+		return -ENXIO;
+	}
+	return keep_file(file, fd, false, nr);
+}
+
+static int op_dm_create(struct file *none, uint32_t arg)
 {
 	unsigned int nr = pick_dm(&arg);
 	enum tri *model = dm_model(nr);
@@ -775,29 +870,24 @@ static int op_dm_create(uint32_t arg)
 }
 
 /* Below: a disk, a leg, or an array, which is made by that if it is not there. */
-static int op_dm_load(uint32_t arg)
+static int op_dm_load(struct file *none, uint32_t arg)
 {
 	static const char *const types[] = { "linear", "linear", "zero", "error" };
 	struct dm_row row = {
 		.len = SECTORS, .type = types[pick(&arg, ARRAY_SIZE(types))],
 	};
 	unsigned int nr = pick_dm(&arg);
-	const struct disk *disk = pick_disk(&arg);
-	const struct md_dev *md = &fuzz->mds[pick(&arg, SHARED)];
+	struct disk md = {
+		.major = MD_MAJOR, .minor = fuzz->mds[pick(&arg, SHARED)].minor,
+	};
 
-	if (!strcmp(row.type, "linear")) {
-		if (pick(&arg, 2))
-			snprintf(row.params, sizeof(row.params), "%u:%u 0",
-				 disk->major, disk->minor);
-		else
-			snprintf(row.params, sizeof(row.params), "%u:%u 0",
-				 MD_MAJOR, md->minor);
-	}
+	if (!strcmp(row.type, "linear"))
+		row = dm_linear(pick(&arg, 2) ? pick_disk(&arg) : &md, SECTORS);
 	return pick(&arg, 3) ? dm_load(&fuzz->dms[nr], &row, 1) :
 			       dm_load_readonly(&fuzz->dms[nr], &row, 1);
 }
 
-static int op_dm_load_bad(uint32_t arg)
+static int op_dm_load_bad(struct file *none, uint32_t arg)
 {
 	static const struct dm_row rows[] = {
 		{ .len = SECTORS, .type = "linear", .params = "259:1048575 0" },
@@ -815,12 +905,12 @@ static int op_dm_load_bad(uint32_t arg)
 	return dm_load(&fuzz->dms[pick_dm(&arg)], &rows[what], 1);
 }
 
-static int op_dm_resume(uint32_t arg)
+static int op_dm_resume(struct file *none, uint32_t arg)
 {
 	return dm_resume(&fuzz->dms[pick_dm(&arg)]);
 }
 
-static int op_dm_suspend(uint32_t arg)
+static int op_dm_suspend(struct file *none, uint32_t arg)
 {
 	const struct dm_dev *dm = &fuzz->dms[pick_dm(&arg)];
 	uint32_t flags = DM_SUSPEND_FLAG;
@@ -832,12 +922,12 @@ static int op_dm_suspend(uint32_t arg)
 	return dm_call(dm, DM_DEV_SUSPEND, flags, NULL, 0, NULL);
 }
 
-static int op_dm_clear(uint32_t arg)
+static int op_dm_clear(struct file *none, uint32_t arg)
 {
 	return dm_clear(&fuzz->dms[pick_dm(&arg)]);
 }
 
-static int op_dm_remove(uint32_t arg)
+static int op_dm_remove(struct file *none, uint32_t arg)
 {
 	unsigned int nr = pick_dm(&arg);
 	enum tri *model = dm_model(nr);
@@ -856,7 +946,7 @@ static int op_dm_remove(uint32_t arg)
 	return ret;
 }
 
-static int op_dm_remove_deferred(uint32_t arg)
+static int op_dm_remove_deferred(struct file *none, uint32_t arg)
 {
 	unsigned int nr = pick_dm(&arg);
 	enum tri *model = dm_model(nr);
@@ -865,7 +955,8 @@ static int op_dm_remove_deferred(uint32_t arg)
 	ret = dm_remove_deferred(&fuzz->dms[nr]);
 	if (!model || ret)
 		return ret;
-	*model = is_open(false, nr) == NO && !fuzz->remove_alls ? NO : MAYBE;
+	*model = is_open(false, nr) == NO && !fuzz->remove_alls && !options.udev ?
+		 NO : MAYBE;
 	return ret;
 }
 
@@ -878,7 +969,7 @@ static int dm_message(const struct dm_dev *dm, const char *text)
 	return dm_call(dm, DM_TARGET_MSG, 0, data, sizeof(data), NULL);
 }
 
-static int op_dm_message(uint32_t arg)
+static int op_dm_message(struct file *none, uint32_t arg)
 {
 	static const char *const texts[] = {
 		"@cancel_deferred_remove", "@cancel_deferred_remove",
@@ -890,7 +981,7 @@ static int op_dm_message(uint32_t arg)
 }
 
 /* To the name of another one that everybody has, or with a uuid of its own. */
-static int op_dm_rename(uint32_t arg)
+static int op_dm_rename(struct file *none, uint32_t arg)
 {
 	const struct dm_dev *dm = &fuzz->dms[pick(&arg, SHARED)];
 	char to[DM_NAME_LEN];
@@ -916,7 +1007,7 @@ static void ignore(int sig)
 }
 
 /* For a moment, if there is no event before. */
-static int op_dm_wait(uint32_t arg)
+static int op_dm_wait(struct file *none, uint32_t arg)
 {
 	struct itimerval soon = {
 		.it_value.tv_usec = 5000, .it_interval.tv_usec = 5000,
@@ -930,7 +1021,7 @@ static int op_dm_wait(uint32_t arg)
 	return ret;
 }
 
-static int op_dm_ask(uint32_t arg)
+static int op_dm_ask(struct file *none, uint32_t arg)
 {
 	static const unsigned long cmds[] = {
 		DM_DEV_STATUS, DM_TABLE_STATUS, DM_TABLE_DEPS, DM_LIST_DEVICES,
@@ -949,7 +1040,7 @@ static int op_dm_ask(uint32_t arg)
 	return dm_call(dm, cmd, flags, NULL, 0, NULL);
 }
 
-static int op_dm_geometry(uint32_t arg)
+static int op_dm_geometry(struct file *none, uint32_t arg)
 {
 	static const char *const geometries[] = { "4 16 63 0", "4 16 63 99999", "x" };
 	const struct dm_dev *dm = &fuzz->dms[pick_dm(&arg)];
@@ -959,69 +1050,80 @@ static int op_dm_geometry(uint32_t arg)
 }
 
 /* Nobody knows of his own devices after that. */
-static int op_dm_remove_all(uint32_t arg)
+static int op_dm_remove_all(struct file *none, uint32_t arg)
 {
-	if (!fuzz->alone || pick(&arg, 8))
+	if (!fuzz->alone)
 		return SKIPPED;
 	__atomic_add_fetch(&fuzz->remove_alls, 1, __ATOMIC_ACQ_REL);
 	return dm_call(NULL, DM_REMOVE_ALL, pick(&arg, 2) ? DM_DEFERRED_REMOVE : 0,
 		       NULL, 0, NULL);
 }
 
+enum needs { NOTHING, ANY_FILE, MD_FILE };
+
 static const struct op {
 	const char *name;
-	int (*fn)(uint32_t arg);
+	int (*fn)(struct file *file, uint32_t arg);
+	enum needs needs;
 	unsigned int weight;
 	int errnos[MAX_ERRNOS];		/* that are to be expected */
 } ops[] = {
-	{ "open", op_md_open, 60, { ENOENT, ENXIO, EBUSY, ESTALE } },
-	{ "reopen", op_md_reopen, 6, { ENOENT, ENXIO, ESTALE } },
-	{ "close", op_close, 30, {} },
-	{ "dup", op_dup, 10, {} },
-	{ "fork", op_fork, 4, {} },
-	{ "child-end", op_child_end, 10, {} },
-	{ "read", op_read, 10, { EIO, ENXIO, ENODEV } },
-	{ "write", op_write, 10, { EIO, ENXIO, EBADF, EPERM, ENOSPC, ENODEV } },
-	{ "fsync", op_fsync, 5, { EIO, ENXIO, EBADF, ENODEV } },
-	{ "SET_ARRAY_INFO", op_set_info, 12, { EBUSY, EINVAL, ENODEV } },
-	{ "ADD_NEW_DISK", op_add_disk, 12,
+	{ "open", op_open, NOTHING, 50, { ENOENT, ENXIO, EBUSY, ESTALE } },
+	{ "reopen", op_reopen, NOTHING, 6, { ENOENT, ENXIO, ESTALE } },
+	{ "close", op_close, ANY_FILE, 40, {} },
+	{ "dup", op_dup, ANY_FILE, 8, {} },
+	{ "fork", op_fork, NOTHING, 4, {} },
+	{ "child-end", op_child_end, NOTHING, 15, {} },
+	{ "read", op_read, ANY_FILE, 10, { EIO, ENXIO, ENODEV } },
+	{ "write", op_write, ANY_FILE, 15, { EIO, ENXIO, EBADF, EPERM, ENOSPC, ENODEV } },
+	{ "fsync", op_fsync, ANY_FILE, 5, { EIO, ENXIO, EBADF, ENODEV } },
+	{ "block-ioctl", op_block_ioctl, ANY_FILE, 8,
+	  { EBUSY, EINVAL, EIO, ENXIO, ENODEV, EROFS, EACCES, ENOTTY } },
+	{ "SET_ARRAY_INFO", op_set_info, MD_FILE, 10, { EBUSY, EINVAL, ENODEV } },
+	{ "ADD_NEW_DISK", op_add_disk, MD_FILE, 12,
 	  { EBUSY, EINVAL, ENODEV, EROFS, ENOSPC, EEXIST, EIO, ENXIO } },
-	{ "RUN_ARRAY", op_run, 12, { EBUSY, EINVAL, ENODEV, EROFS, EIO, ENXIO } },
-	{ "assemble", op_assemble, 30,
-	  { EBUSY, EINVAL, ENODEV, EROFS, ENOSPC, EEXIST, EIO, ENXIO } },
-	{ "STOP_ARRAY", op_stop, 25, { EBUSY, ENODEV } },
-	{ "STOP_ARRAY_RO", op_stop_ro, 8, { EBUSY, ENODEV, ENXIO } },
-	{ "RESTART_ARRAY_RW", op_restart_rw, 5,
+	{ "RUN_ARRAY", op_run, MD_FILE, 10,
+	  { EBUSY, EINVAL, ENODEV, EROFS, EIO, ENXIO } },
+	{ "assemble", op_assemble, NOTHING, 60,
+	  { EBUSY, EINVAL, ENODEV, EROFS, ENOSPC, EEXIST, EIO, ENXIO, ENOENT, ESTALE } },
+	{ "STOP_ARRAY", op_stop, MD_FILE, 40, { EBUSY, ENODEV } },
+	{ "STOP_ARRAY_RO", op_stop_ro, MD_FILE, 8, { EBUSY, ENODEV, ENXIO } },
+	{ "RESTART_ARRAY_RW", op_restart_rw, MD_FILE, 8,
 	  { EBUSY, EINVAL, ENODEV, ENXIO, EROFS } },
-	{ "GET_INFO", op_get, 20, { ENODEV } },
-	{ "SET_DISK_FAULTY", op_member_fail, 10, { ENODEV, EBUSY } },
-	{ "HOT_REMOVE_DISK", op_member_remove, 10, { ENODEV, ENXIO, EBUSY } },
-	{ "disk-break", op_disk_break, 6, {} },
-	{ "array_state", op_array_state, 40,
+	{ "GET_INFO", op_get, MD_FILE, 15, { ENODEV } },
+	{ "SET_DISK_FAULTY", op_member_fail, MD_FILE, 20, { ENODEV, EBUSY } },
+	{ "HOT_REMOVE_DISK", op_member_remove, MD_FILE, 15, { ENODEV, ENXIO, EBUSY, EROFS } },
+	{ "HOT_ADD_DISK", op_member_add, MD_FILE, 10,
+	  { ENODEV, ENXIO, EBUSY, EINVAL, EROFS, ENOSPC, EIO } },
+	{ "threads", op_threads, MD_FILE, 12,
+	  { EBUSY, EINVAL, ENODEV, EROFS, EIO, ENXIO, EBADF } },
+	{ "disk", op_disk, NOTHING, 8, {} },
+	{ "leg", op_leg, NOTHING, 10, { EINVAL } },
+	{ "array_state", op_array_state, NOTHING, 30,
 	  { ENOENT, ENODEV, EBUSY, EINVAL, ENXIO, EROFS, EIO } },
-	{ "attr", op_attr, 12,
-	  { ENOENT, ENODEV, EBUSY, EINVAL, ENXIO, EROFS, ENOSPC, EEXIST } },
-	{ "sync_action", op_sync_action, 12, { ENOENT, ENODEV, EBUSY, EINVAL } },
-	{ "new_array", op_new_array, 20, { EEXIST, EINVAL } },
-	{ "unlink", op_unlink, 4, { ENOENT } },
-	{ "mknod", op_mknod, 8, { EEXIST } },
-	{ "node", op_node, 4, { EEXIST, ENOENT } },
-	{ "leg", op_leg, 10, { EINVAL } },
-	{ "dm-open", op_dm_open, 20, { ENXIO } },
-	{ "dm-create", op_dm_create, 50, { EBUSY } },
-	{ "dm-load", op_dm_load, 50, { ENXIO, EBUSY, EINVAL, EACCES } },
-	{ "dm-load-bad", op_dm_load_bad, 12, { ENXIO, EINVAL, ENOENT, ENOTBLK } },
-	{ "dm-resume", op_dm_resume, 50, { ENXIO, EINVAL } },
-	{ "dm-suspend", op_dm_suspend, 15, { ENXIO, EINVAL } },
-	{ "dm-clear", op_dm_clear, 10, { ENXIO } },
-	{ "dm-remove", op_dm_remove, 20, { ENXIO, EBUSY } },
-	{ "dm-remove-deferred", op_dm_remove_deferred, 10, { ENXIO } },
-	{ "dm-message", op_dm_message, 10, { ENXIO, EINVAL, EBUSY } },
-	{ "dm-rename", op_dm_rename, 10, { ENXIO, EBUSY, EINVAL } },
-	{ "dm-wait", op_dm_wait, 8, { ENXIO, EINTR } },
-	{ "dm-ask", op_dm_ask, 20, { ENXIO } },
-	{ "dm-geometry", op_dm_geometry, 5, { ENXIO, EINVAL } },
-	{ "dm-remove-all", op_dm_remove_all, 8, {} },
+	{ "attr", op_attr, NOTHING, 25,
+	  { ENOENT, ENODEV, EBUSY, EINVAL, ENXIO, EROFS, ENOSPC, EEXIST, EIO, E2BIG } },
+	{ "sync_action", op_sync_action, NOTHING, 12, { ENOENT, ENODEV, EBUSY, EINVAL } },
+	{ "new_array", op_new_array, NOTHING, 20, { EEXIST, EINVAL } },
+	{ "unlink", op_unlink, NOTHING, 4, { ENOENT } },
+	{ "mknod", op_mknod, NOTHING, 8, { EEXIST } },
+	{ "node", op_node, NOTHING, 4, { EEXIST, ENOENT } },
+	{ "module", op_module, NOTHING, 4, { ENOENT, EBUSY, EAGAIN } },
+	{ "dm-open", op_dm_open, NOTHING, 20, { ENXIO } },
+	{ "dm-create", op_dm_create, NOTHING, 50, { EBUSY } },
+	{ "dm-load", op_dm_load, NOTHING, 50, { ENXIO, EBUSY, EINVAL, EACCES } },
+	{ "dm-load-bad", op_dm_load_bad, NOTHING, 12, { ENXIO, EINVAL, ENOENT, ENOTBLK } },
+	{ "dm-resume", op_dm_resume, NOTHING, 50, { ENXIO, EINVAL } },
+	{ "dm-suspend", op_dm_suspend, NOTHING, 15, { ENXIO, EINVAL } },
+	{ "dm-clear", op_dm_clear, NOTHING, 10, { ENXIO } },
+	{ "dm-remove", op_dm_remove, NOTHING, 20, { ENXIO, EBUSY } },
+	{ "dm-remove-deferred", op_dm_remove_deferred, NOTHING, 10, { ENXIO } },
+	{ "dm-message", op_dm_message, NOTHING, 10, { ENXIO, EINVAL, EBUSY } },
+	{ "dm-rename", op_dm_rename, NOTHING, 10, { ENXIO, EBUSY, EINVAL } },
+	{ "dm-wait", op_dm_wait, NOTHING, 8, { ENXIO, EINTR } },
+	{ "dm-ask", op_dm_ask, NOTHING, 15, { ENXIO } },
+	{ "dm-geometry", op_dm_geometry, NOTHING, 5, { ENXIO, EINVAL } },
+	{ "dm-remove-all", op_dm_remove_all, NOTHING, 1, {} },
 };
 
 /* --- a round --- */
@@ -1030,10 +1132,15 @@ static void do_step(const struct step *step)
 {
 	const struct op *op = &ops[step->op];
 	struct counts *counts = &fuzz->ops[step->op];
-	int i, ret;
+	uint32_t arg = step->arg;
+	struct file *file = NULL;
+	int i, ret = SKIPPED;
 
 	fuzz->at[worker.nr] = step->op;
-	ret = op->fn(step->arg);
+	if (op->needs != NOTHING)
+		file = pick_file(&arg, op->needs == MD_FILE);
+	if (op->needs == NOTHING || file)
+		ret = op->fn(file, arg);
 	__atomic_add_fetch(ret > 0 ? &counts->skipped :
 			   ret ? &counts->refused : &counts->done, 1,
 			   __ATOMIC_RELAXED);
@@ -1073,6 +1180,11 @@ static long work(struct task *task, void *arg)
 static unsigned int md_count(void)
 {
 	return NAMED + 1 + options.workers;
+}
+
+static unsigned int disk_count(void)
+{
+	return SHARED_DISKS + OWN_DISKS * options.workers;
 }
 
 static unsigned int dm_count(void)
@@ -1340,8 +1452,8 @@ static void look_at_models(const struct seen *seen, bool parked)
 
 static void look_for_rest(const struct seen *seen)
 {
-	int fd, open_count;
 	unsigned int i;
+	int open_count, ret;
 
 	for (i = 0; i < md_count(); i++)
 		if (*md_left(&fuzz->mds[i]))
@@ -1357,12 +1469,10 @@ static void look_for_rest(const struct seen *seen)
 			say_wrong("%s is open %d times", fuzz->legs[i].dm.name,
 				  open_count - 1);
 	}
-	for (i = 0; i < DISKS; i++) {
-		fd = open(fuzz->disks[i].path, O_RDONLY | O_EXCL | O_CLOEXEC);
-		if (fd < 0)
-			say_wrong("%s: %m", fuzz->disks[i].path);
-		else
-			close(fd);
+	for (i = 0; i < disk_count(); i++) {
+		ret = open_and_close(fuzz->disks[i].path, O_RDONLY | O_EXCL);
+		if (ret)
+			say_wrong("%s: %s", fuzz->disks[i].path, strerror(-ret));
 	}
 }
 
@@ -1426,10 +1536,13 @@ static long remove_everything(struct task *task, void *arg)
 		}
 		/* As it was at first. */
 		if (md->node[0])
-			mknod(md->node, S_IFBLK | 0600, makedev(MD_MAJOR, md->minor));
+			mknod_md(md->node, md);
 	}
-	for (i = 0; i < DISKS; i++)
+	for (i = 0; i < SHARED_DISKS; i++) {
 		disk_mend(&fuzz->disks[i]);
+		if (!path_exists("/sys/block/%s", fuzz->disks[i].name))
+			disk_power_on(&fuzz->disks[i]);
+	}
 	/* A deferred DM_REMOVE_ALL has them removed when we close them. */
 	for (i = 0; i < LEGS; i++)
 		dm_message(&fuzz->legs[i].dm, "@cancel_deferred_remove");
@@ -1477,7 +1590,7 @@ static void check_uevents(void)
 	int ret;
 
 	told.nr = 0;
-	ret = uevent_each(uevents, &fuzz->disks[0], hear, &told);
+	ret = uevent_each(uevents, &fuzz->marker, hear, &told);
 	if (ret)
 		fail(UEVENTS, "cannot be read: %s", strerror(-ret));
 	for (i = 0; i < told.nr; i++)
@@ -1515,6 +1628,8 @@ static enum class do_round(const struct list *list)
 	wait_for(workers);
 	end_task(&nudge);
 	do_aside("resume", resume_all);
+	if (options.udev)
+		udev_settle();
 	if (!fuzz->failed) {
 		look(DIFFER, PARKED);
 		look(MODEL, PARKED);
@@ -1525,6 +1640,8 @@ out:
 	reap_orphans();
 	if (broken)
 		return fuzz->failed;
+	if (options.udev)
+		udev_settle();
 	if (!fuzz->failed) {
 		look(DIFFER, ENDED);
 		look(MODEL, ENDED);
@@ -1541,11 +1658,12 @@ out:
 		fuzz->failed = was;
 	}
 	if (fuzz->failed)
-		uevent_each(uevents, &fuzz->disks[0], forget, NULL);
+		uevent_each(uevents, &fuzz->marker, forget, NULL);
 	else
 		check_uevents();
-	if (kmsg_count(kmsg, "---[ end trace")) {
-		fail(WARNING, "see the kernel's log");
+	/* What WARN(), KASAN, lockdep and the others have in common. */
+	if (kmsg_count(kmsg, "Call Trace:")) {
+		fail(REPORT, "see the kernel's log");
 		kmsg_warn_again();
 	}
 	return fuzz->failed;
@@ -1583,112 +1701,98 @@ static void generate(struct list *list, uint64_t *states)
 	}
 }
 
+/* As --replay takes it. */
 static void print_list(const struct list *list)
 {
 	size_t i;
 
+	printf("# %s --workers %u --replay '", program_invocation_name, options.workers);
 	for (i = 0; i < list->nr; i++)
-		printf("# %u %s %08x\n", list->steps[i].worker,
+		printf("%s%u:%s:%x", i ? " " : "", list->steps[i].worker,
 		       ops[list->steps[i].op].name, list->steps[i].arg);
+	printf("'\n");
 	fflush(stdout);
 }
 
-/* Lines as print_list() makes them, also without the "#"; others are ignored. */
-static int read_list(struct list *list, const char *path)
+static void read_list(struct list *list, char *text)
 {
 	unsigned int nr, op, arg;
-	char line[256], name[64];
-	FILE *f;
+	char name[64], *word;
 
-	f = fopen(path, "re");
-	if (!f)
-		return -errno;
-	while (fgets(line, sizeof(line), f)) {
-		if (sscanf(line + strspn(line, "# "), "%u %63s %x", &nr, name, &arg) != 3)
-			continue;
+	list->steps = calloc(strlen(text) / 4 + 1, sizeof(*list->steps));
+	for (word = strtok(text, " \n"); list->steps && word; word = strtok(NULL, " \n")) {
+		if (sscanf(word, "%u:%63[^:]:%x", &nr, name, &arg) != 3)
+			ksft_exit_fail_msg("%s: not WORKER:OPERATION:NUMBER\n", word);
 		for (op = 0; op < ARRAY_SIZE(ops) && strcmp(ops[op].name, name); op++)
 			;
-		if (op == ARRAY_SIZE(ops) || nr >= MAX_WORKERS)
-			continue;
-		list->steps = reallocarray(list->steps, list->nr + 1,
-					   sizeof(*list->steps));
-		if (!list->steps)
-			ksft_exit_fail_msg("no memory\n");
+		if (op == ARRAY_SIZE(ops) || nr >= options.workers)
+			ksft_exit_fail_msg("%s: no such operation or worker\n", word);
 		list->steps[list->nr++] = (struct step){ nr, op, arg };
-		if (nr >= options.workers)
-			options.workers = nr + 1;
 	}
-	fclose(f);
-	return list->nr ? 0 : -EINVAL;
 }
 
-static bool fails_again(const struct list *list, enum class class,
-			unsigned int *rounds)
+static bool fails_again(const struct list *list, enum class class, uint64_t end)
 {
 	unsigned int try;
 
-	for (try = 0; try < TRIES && *rounds && !broken; try++) {
-		--*rounds;
+	for (try = 0; try < TRIES && now_ms() < end && !broken; try++)
 		if (do_round(list) == class)
 			return true;
-	}
 	return false;
+}
+
+/* All but one of @nr parts. */
+static void leave_out(struct list *to, const struct list *from, size_t part, size_t nr)
+{
+	size_t first = from->nr * part / nr, next = from->nr * (part + 1) / nr;
+
+	memcpy(to->steps, from->steps, first * sizeof(*to->steps));
+	memcpy(to->steps + first, from->steps + next,
+	       (from->nr - next) * sizeof(*to->steps));
+	to->nr = from->nr - (next - first);
 }
 
 /* Delta debugging: leave out ever smaller parts, as long as it fails like that. */
 static bool shrink(struct list *list, enum class class)
 {
-	unsigned int rounds = options.shrink_rounds;
-	size_t parts = 2, part, from, to;
+	uint64_t end = now_ms() + options.shrink_seconds * 1000ULL;
+	size_t nr = 2, part = 0;
 	struct list less;
-	bool found;
 
-	if (!rounds || !fails_again(list, class, &rounds)) {
-		printf("# it did not fail again in %u rounds\n",
-		       options.shrink_rounds - rounds);
+	if (!fails_again(list, class, end)) {
+		printf("# it did not fail again\n");
 		return false;
 	}
 	less.steps = calloc(list->nr, sizeof(*less.steps));
-	if (!less.steps)
-		return false;
-	while (list->nr > 1 && rounds && !broken) {
-		found = false;
-		for (part = 0; part < parts && rounds && !broken; part++) {
-			from = list->nr * part / parts;
-			to = list->nr * (part + 1) / parts;
-			memcpy(less.steps, list->steps, from * sizeof(*less.steps));
-			memcpy(less.steps + from, list->steps + to,
-			       (list->nr - to) * sizeof(*less.steps));
-			less.nr = list->nr - (to - from);
-			if (!fails_again(&less, class, &rounds))
-				continue;
+	while (less.steps && list->nr > 1 && now_ms() < end && !broken) {
+		leave_out(&less, list, part, nr);
+		if (fails_again(&less, class, end)) {
 			memcpy(list->steps, less.steps, less.nr * sizeof(*less.steps));
 			list->nr = less.nr;
-			found = true;
-			printf("# %zu operations, %u rounds to go: %s\n", list->nr,
-			       rounds, fuzz->why);
+			printf("# %zu operations: %s\n", list->nr, fuzz->why);
 			fflush(stdout);
-			break;
+			nr = nr > 2 ? nr - 1 : 2;
+		} else if (++part == nr) {
+			if (nr >= list->nr)
+				break;
+			nr *= 2;
+			part = 0;
 		}
-		if (!found && parts >= list->nr)
-			break;
-		parts = found ? parts - 1 : parts * 2;
-		if (parts < 2)
-			parts = 2;
-		if (parts > list->nr)
-			parts = list->nr;
+		if (nr > list->nr)
+			nr = list->nr;
+		if (part >= nr)
+			part = 0;
 	}
 	free(less.steps);
 	return true;
 }
 
-static void report(struct list *list, enum class class, unsigned long done)
+static void report(struct list *list, enum class class)
 {
-	printf("# after %lu operations, not so: %s\n# %s\n", done, class_names[class],
-	       fuzz->why);
+	printf("# not so: %s\n# %s\n", class_names[class], fuzz->why);
 	if (broken)
 		printf("# this cannot be undone\n");
-	printf("# %s, a file for --replay:\n", !broken && shrink(list, class) ?
+	printf("# %s:\n", !broken && shrink(list, class) ?
 	       "the shortest that fails" : "the operations of that round");
 	print_list(list);
 }
@@ -1700,14 +1804,16 @@ static void setup(void)
 	static struct seen seen;
 	char suffix[32];
 	unsigned int i;
-	int ret = 0;
+	int ret;
 
-	udev_pause();
+	if (!options.udev)
+		udev_pause();
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	if (dm_list(see_dm, &seen))
 		ksft_exit_fail_msg("DM_LIST_DEVICES: %m\n");
 	fuzz->alone = !seen.nr;
-	for (i = 0; !ret && i < DISKS; i++)
+	ret = disk_create(&fuzz->marker, 8, false);
+	for (i = 0; !ret && i < disk_count(); i++)
 		ret = disk_create(&fuzz->disks[i], 8, true);
 	for (i = 0; !ret && i < LEGS; i++) {
 		snprintf(suffix, sizeof(suffix), "fuzzleg%u", i);
@@ -1725,6 +1831,10 @@ static void setup(void)
 	for (i = 0; i < dm_count(); i++)
 		snprintf(fuzz->dms[i].name, sizeof(fuzz->dms[i].name),
 			 "lc%d_fuzz%u", getpid(), i);
+	for (i = 0; i < ARRAY_SIZE(modules); i++)
+		fuzz->unloadable[i] =
+			!run("modprobe -q %s 2>/dev/null", modules[i]) &&
+			path_exists("/sys/module/%s/initstate", modules[i]);
 	uevents = uevent_open();
 	kmsg = kmsg_open();
 	if (uevents < 0 || kmsg < 0)
@@ -1744,9 +1854,11 @@ static void teardown(void)
 		close(leg_files[i]);
 		leg_destroy(&fuzz->legs[i]);
 	}
-	for (i = 0; i < DISKS; i++)
+	for (i = 0; i < disk_count(); i++)
 		disk_destroy(&fuzz->disks[i]);
-	udev_resume();
+	disk_destroy(&fuzz->marker);
+	if (!options.udev)
+		udev_resume();
 }
 
 static long long slab_now(void)
@@ -1757,25 +1869,35 @@ static long long slab_now(void)
 
 static void usage(void)
 {
-	printf("Usage: fuzz [--seed N] [--ops N] [--workers N] [--quiet-every N]\n"
-	       "            [--shrink-rounds N] [--replay FILE] [--plant OPERATION]\n"
-	       "--replay: the operations in that file, until there are --ops of them\n"
-	       "--plant: call it an error that this operation succeeds\n");
+	printf("Usage: fuzz [OPTIONS]\n"
+	       "  --seed N            (the time)\n"
+	       "  --ops N             operations (%lu)\n"
+	       "  --workers N         processes that do them (%u)\n"
+	       "  --quiet-every N     after so many look at what there is (%u)\n"
+	       "  --shrink-seconds N  look for a shorter list that fails (%u)\n"
+	       "  --replay LIST       these operations, again and again\n"
+	       "  --plant OPERATION   call it an error that this one succeeds\n"
+	       "  --udev              let udevd, if there is one, do what it does\n",
+	       options.ops, options.workers, options.quiet_every,
+	       options.shrink_seconds);
 }
 
-static void parse(int argc, char **argv)
+/* Returns the list to replay, or NULL. */
+static char *parse(int argc, char **argv)
 {
 	static const struct option known[] = {
 		{ "seed", required_argument, NULL, 's' },
 		{ "ops", required_argument, NULL, 'o' },
 		{ "workers", required_argument, NULL, 'w' },
 		{ "quiet-every", required_argument, NULL, 'q' },
-		{ "shrink-rounds", required_argument, NULL, 'r' },
-		{ "replay", required_argument, NULL, 'f' },
+		{ "shrink-seconds", required_argument, NULL, 't' },
+		{ "replay", required_argument, NULL, 'r' },
 		{ "plant", required_argument, NULL, 'p' },
+		{ "udev", no_argument, NULL, 'u' },
 		{ "help", no_argument, NULL, 'h' },
 		{},
 	};
+	char *replay = NULL;
 	int opt;
 
 	options.seed = now_ms() * 1000003 + getpid();
@@ -1793,14 +1915,17 @@ static void parse(int argc, char **argv)
 		case 'q':
 			options.quiet_every = strtoul(optarg, NULL, 0);
 			break;
-		case 'r':
-			options.shrink_rounds = strtoul(optarg, NULL, 0);
+		case 't':
+			options.shrink_seconds = strtoul(optarg, NULL, 0);
 			break;
-		case 'f':
-			options.replay = optarg;
+		case 'r':
+			replay = optarg;
 			break;
 		case 'p':
 			options.plant = optarg;
+			break;
+		case 'u':
+			options.udev = true;
 			break;
 		default:
 			usage();
@@ -1812,6 +1937,7 @@ static void parse(int argc, char **argv)
 		usage();
 		exit(KSFT_FAIL);
 	}
+	return replay;
 }
 
 static void result_of_growth(long long before, long long after, unsigned long done)
@@ -1838,36 +1964,32 @@ int main(int argc, char **argv)
 	enum class class = GOOD;
 	struct list list = {};
 	const char *missing;
-	char old_create[8];
+	char old_create[8], *replay = parse(argc, argv);
 	unsigned int i;
-	int ret;
 
-	parse(argc, argv);
 	ksft_print_header();
 	missing = md_missing("create_on_open") ?: dm_missing() ?: task_missing();
 	if (missing)
 		ksft_exit_skip("%s\n", missing);
-	if (options.replay) {
-		ret = read_list(&list, options.replay);
-		if (ret)
-			ksft_exit_fail_msg("%s: %s\n", options.replay, strerror(-ret));
+	if (replay) {
+		read_list(&list, replay);
 	} else {
 		list.nr = options.quiet_every;
 		list.steps = calloc(list.nr, sizeof(*list.steps));
 	}
 	fuzz = mmap(NULL, sizeof(*fuzz), PROT_READ | PROT_WRITE,
 		    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (fuzz == MAP_FAILED || !list.steps)
-		ksft_exit_fail_msg("no memory\n");
+	if (fuzz == MAP_FAILED || !list.steps || (replay && !list.nr))
+		ksft_exit_fail_msg("no memory, or nothing to replay\n");
 	if (md_param_set("create_on_open", "Y", old_create, sizeof(old_create)))
 		ksft_exit_fail_msg("create_on_open cannot be set\n");
 	missing = md_autoload_missing();
 	if (missing)
 		ksft_exit_skip("%s\n", missing);
 	ksft_set_plan(CLASSES);
-	printf("# --seed %llu --ops %lu --workers %u --quiet-every %u --shrink-rounds %u\n",
+	printf("# %s --seed %llu --ops %lu --workers %u --quiet-every %u%s\n", argv[0],
 	       options.seed, options.ops, options.workers, options.quiet_every,
-	       options.shrink_rounds);
+	       options.udev ? " --udev" : "");
 	setup();
 	for (i = 0; i < MAX_WORKERS; i++)
 		states[i] = options.seed + i * 0xd1342543de82ef95ULL;
@@ -1875,7 +1997,7 @@ int main(int argc, char **argv)
 	/* What is allocated once is by then. */
 	warm_up = options.ops / 10 > 2000 ? options.ops / 10 : 2000;
 	while (done < options.ops && !class) {
-		if (!options.replay)
+		if (!replay)
 			generate(&list, states);
 		class = do_round(&list);
 		done += list.nr;
@@ -1898,7 +2020,7 @@ int main(int argc, char **argv)
 		       ops[i].name, fuzz->ops[i].done, fuzz->ops[i].refused,
 		       fuzz->ops[i].skipped);
 	if (class)
-		report(&list, class, done);
+		report(&list, class);
 	for (i = ERRNO; i < CLASSES; i++)
 		ksft_test_result(i != class, "%s\n", class_names[i]);
 	result_of_growth(before, after, done - measured);

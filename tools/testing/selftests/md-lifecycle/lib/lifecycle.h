@@ -88,8 +88,9 @@ const char *disk_missing(void);
 /* Make a disk of @mib MiB; with @data one that keeps what is written. */
 int disk_create(struct disk *disk, unsigned int mib, bool data);
 
-/* Pull it out, whoever uses it. */
+/* Pull it out, whoever uses it; and put it in again, maybe with another number. */
 int disk_power_off(const struct disk *disk);
+int disk_power_on(struct disk *disk);
 
 /* Let all reads and writes fail, and no longer. */
 int disk_break(const struct disk *disk);
