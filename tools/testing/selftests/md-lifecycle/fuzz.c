@@ -339,7 +339,8 @@ static int keep_file(struct file *file, int fd, bool is_md, unsigned int dev)
 
 /* --- operations: on a file that is open, if the operation needs one --- */
 
-static int open_md(unsigned int nr, int flags, bool by_name, uint32_t *arg)
+/* NULL, and errno says why, if that fails. */
+static struct file *open_md(unsigned int nr, int flags, bool by_name, uint32_t *arg)
 {
 	const struct md_dev *md = &fuzz->mds[nr];
 	struct file *file = free_file(arg);
@@ -348,7 +349,10 @@ static int open_md(unsigned int nr, int flags, bool by_name, uint32_t *arg)
 
 	snprintf(path, sizeof(path), "/dev/%s", md->name);
 	fd = open(by_name || !md->node[0] ? path : md->node, flags | O_CLOEXEC);
-	return fd < 0 ? -errno : keep_file(file, fd, true, nr);
+	if (fd < 0)
+		return NULL;
+	keep_file(file, fd, true, nr);
+	return file;
 }
 
 static int op_open(struct file *none, uint32_t arg)
@@ -360,7 +364,7 @@ static int op_open(struct file *none, uint32_t arg)
 	unsigned int nr = pick_md(&arg);
 	int how = flags[pick(&arg, ARRAY_SIZE(flags))];
 
-	return open_md(nr, how, !pick(&arg, 3), &arg);
+	return open_md(nr, how, !pick(&arg, 3), &arg) ? 0 : -errno;
 }
 
 /* By the file that O_PATH has got a moment ago. */
@@ -542,36 +546,46 @@ static int op_run(struct file *file, uint32_t arg)
 	return md_call(file, RUN_ARRAY, &param);
 }
 
-/* These together, or there is hardly ever one that runs. */
-static int op_assemble(struct file *none, uint32_t arg)
-{
-	unsigned int nr = pick_md(&arg), i, disks;
-	struct file *file = md_file(nr);
-	int ret = 0;
-
-	if (!file) {
-		ret = open_md(nr, O_RDWR, false, &arg);
-		file = md_file(nr);
-	}
-	if (!file)
-		return ret;
-	ret = set_info(file, &arg, &disks);
-	for (i = 0; !ret && i < disks; i++)
-		ret = add_disk(file, i, &arg);
-	return ret ?: op_run(file, arg);
-}
-
-static int op_stop(struct file *file, uint32_t arg)
+static int stop(const struct file *file)
 {
 	struct md_model *model = file_model(file);
 	int ret = md_call(file, STOP_ARRAY, NULL);
 
-	if (ret)
-		return ret;
-	md_has_stopped(model, file->dev);
-	if (pick(&arg, 2))
+	if (!ret)
+		md_has_stopped(model, file->dev);
+	return ret;
+}
+
+static int op_stop(struct file *file, uint32_t arg)
+{
+	int ret = stop(file);
+
+	if (!ret && pick(&arg, 2))
 		close_file(file);
-	return 0;
+	return ret;
+}
+
+/* All of it, or there is hardly ever one that runs. */
+static int op_assemble(struct file *none, uint32_t arg)
+{
+	unsigned int nr = pick(&arg, 2) ? own_md() : pick_md(&arg), i, disks;
+	struct file *file = md_file(nr);
+	int ret;
+
+	/* What there is has to go first, most of the time. */
+	if (file && pick(&arg, 4)) {
+		stop(file);
+		close_file(file);
+		file = NULL;
+	}
+	if (!file)
+		file = open_md(nr, O_RDWR, false, &arg);
+	if (!file)
+		return -errno;
+	ret = set_info(file, &arg, &disks);
+	for (i = 0; !ret && i < disks; i++)
+		ret = add_disk(file, i, &arg);
+	return ret ?: op_run(file, arg);
 }
 
 static int op_stop_ro(struct file *file, uint32_t arg)
@@ -1203,19 +1217,18 @@ static long resume_all(struct task *task, void *arg)
 	return 0;
 }
 
-/* For what may wait for the very devices that are to be resumed. */
-static struct task nudge;
-
-static void nudge_start(void)
+/* What all wait for, if nothing happens any longer; as long as it is not ended. */
+static long resume_stalled(struct task *task, void *arg)
 {
-	unsigned int i;
+	unsigned int progress = 0, now;
 
-	for (i = 0; i < LEGS; i++)
-		dm_resume(&fuzz->legs[i].dm);
-	if (nudge.shared && !task_done(&nudge))
-		return;
-	task_end(&nudge);
-	task_start(&nudge, "resume", resume_all, NULL, -1);
+	do {
+		now = __atomic_load_n(&fuzz->progress, __ATOMIC_ACQUIRE);
+		if (now == progress)
+			resume_all(task, NULL);
+		progress = now;
+	} while (!usleep(NOTHING_MS * 1000));
+	return 0;
 }
 
 static void end_task(struct task *task)
@@ -1253,28 +1266,20 @@ static void do_aside(const char *what, long (*fn)(struct task *task, void *arg))
 static void wait_for(struct task *workers)
 {
 	unsigned int i, parked, progress = 0, now;
-	uint64_t since = now_ms(), nudged = since;
+	uint64_t end = now_ms() + STUCK_MS;
 
-	for (;;) {
+	do {
 		parked = 0;
 		for (i = 0; i < options.workers; i++)
 			parked += task_done(&workers[i]);
 		if (parked == options.workers)
 			return;
-		usleep(500);
+		usleep(1000);
 		now = __atomic_load_n(&fuzz->progress, __ATOMIC_ACQUIRE);
-		if (progress != now) {
-			progress = now;
-			since = now_ms();
-			nudged = since;
-		}
-		if (now_ms() - since > STUCK_MS)
-			break;
-		if (now_ms() - nudged > NOTHING_MS) {
-			nudge_start();
-			nudged = now_ms();
-		}
-	}
+		if (now != progress)
+			end = now_ms() + STUCK_MS;
+		progress = now;
+	} while (now_ms() < end);
 	for (i = 0; i < options.workers; i++) {
 		if (task_done(&workers[i]))
 			continue;
@@ -1605,7 +1610,7 @@ static void forget(void *arg, const char *action, const char *name)
 /* All of @list, from nothing to nothing: what is wrong, and why in fuzz->why. */
 static enum class do_round(const struct list *list)
 {
-	struct task workers[MAX_WORKERS] = {};
+	struct task workers[MAX_WORKERS] = {}, resumer = {};
 	unsigned int i;
 
 	fuzz->progress = 0;
@@ -1625,8 +1630,9 @@ static enum class do_round(const struct list *list)
 			goto out;
 		}
 	}
+	task_start(&resumer, "resume", resume_stalled, NULL, -1);
 	wait_for(workers);
-	end_task(&nudge);
+	end_task(&resumer);
 	do_aside("resume", resume_all);
 	if (options.udev)
 		udev_settle();
@@ -1720,7 +1726,7 @@ static void read_list(struct list *list, char *text)
 	char name[64], *word;
 
 	list->steps = calloc(strlen(text) / 4 + 1, sizeof(*list->steps));
-	for (word = strtok(text, " \n"); list->steps && word; word = strtok(NULL, " \n")) {
+	for (word = strtok(text, " "); list->steps && word; word = strtok(NULL, " ")) {
 		if (sscanf(word, "%u:%63[^:]:%x", &nr, name, &arg) != 3)
 			ksft_exit_fail_msg("%s: not WORKER:OPERATION:NUMBER\n", word);
 		for (op = 0; op < ARRAY_SIZE(ops) && strcmp(ops[op].name, name); op++)
@@ -2015,10 +2021,11 @@ int main(int argc, char **argv)
 		after = slab_now();
 	printf("# %lu operations in %llu ms\n", done,
 	       (unsigned long long)(now_ms() - start));
+	printf("# done, refused, nothing to do it with:");
 	for (i = 0; i < ARRAY_SIZE(ops); i++)
-		printf("# %-20s %6u done, %6u refused, %6u had nothing to do it with\n",
-		       ops[i].name, fuzz->ops[i].done, fuzz->ops[i].refused,
-		       fuzz->ops[i].skipped);
+		printf("%s%s %u %u %u", i % 5 ? ", " : "\n#   ", ops[i].name,
+		       fuzz->ops[i].done, fuzz->ops[i].refused, fuzz->ops[i].skipped);
+	printf("\n");
 	if (class)
 		report(&list, class);
 	for (i = ERRNO; i < CLASSES; i++)
