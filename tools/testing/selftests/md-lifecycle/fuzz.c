@@ -585,7 +585,9 @@ static int op_assemble(struct file *none, uint32_t arg)
 	ret = set_info(file, &arg, &disks);
 	for (i = 0; !ret && i < disks; i++)
 		ret = add_disk(file, i, &arg);
-	return ret ?: op_run(file, arg);
+	if (ret || !pick(&arg, 6))
+		return ret;
+	return op_run(file, arg);
 }
 
 static int op_stop_ro(struct file *file, uint32_t arg)
