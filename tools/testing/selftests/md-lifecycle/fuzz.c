@@ -1110,7 +1110,7 @@ static const struct op {
 	{ "SET_DISK_FAULTY", op_member_fail, MD_FILE, 20, { ENODEV, EBUSY } },
 	{ "HOT_REMOVE_DISK", op_member_remove, MD_FILE, 15, { ENODEV, ENXIO, EBUSY, EROFS } },
 	{ "HOT_ADD_DISK", op_member_add, MD_FILE, 10,
-	  { ENODEV, ENXIO, EBUSY, EINVAL, EROFS, ENOSPC, EIO } },
+	  { EBUSY, EINVAL, ENODEV, EROFS, ENOSPC, EEXIST, EIO, ENXIO } },
 	{ "threads", op_threads, MD_FILE, 12,
 	  { EBUSY, EINVAL, ENODEV, EROFS, EIO, ENXIO, EBADF } },
 	{ "disk", op_disk, NOTHING, 8, {} },
