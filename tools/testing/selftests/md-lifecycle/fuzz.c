@@ -1208,12 +1208,19 @@ static unsigned int dm_count(void)
 	return SHARED + options.workers;
 }
 
-static long resume_all(struct task *task, void *arg)
+static void resume_legs(void)
 {
 	unsigned int i;
 
 	for (i = 0; i < LEGS; i++)
 		dm_resume(&fuzz->legs[i].dm);
+}
+
+static long resume_all(struct task *task, void *arg)
+{
+	unsigned int i;
+
+	resume_legs();
 	for (i = 0; i < dm_count(); i++)
 		dm_resume(&fuzz->dms[i]);
 	return 0;
@@ -1268,7 +1275,7 @@ static void do_aside(const char *what, long (*fn)(struct task *task, void *arg))
 static void wait_for(struct task *workers)
 {
 	unsigned int i, parked, progress = 0, now;
-	uint64_t end = now_ms() + STUCK_MS;
+	uint64_t since = now_ms();
 
 	do {
 		parked = 0;
@@ -1279,9 +1286,12 @@ static void wait_for(struct task *workers)
 		usleep(1000);
 		now = __atomic_load_n(&fuzz->progress, __ATOMIC_ACQUIRE);
 		if (now != progress)
-			end = now_ms() + STUCK_MS;
+			since = now_ms();
 		progress = now;
-	} while (now_ms() < end);
+		/* The one who resumes all may wait for a leg himself. */
+		if (now_ms() - since > NOTHING_MS)
+			resume_legs();
+	} while (now_ms() - since < STUCK_MS);
 	for (i = 0; i < options.workers; i++) {
 		if (task_done(&workers[i]))
 			continue;
