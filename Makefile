@@ -13,6 +13,8 @@ kunit: ## the KUnit tests, in a kernel that is a process of this machine
 	@scripts/kunit
 compare: ## the same selftests on the base and the patched kernel, one table
 	@scripts/compare
+fuzz: ## 10000 random operations on md and dm devices in the VM; OPTIONS="--ops 1000000"
+	@scripts/fuzz $(OPTIONS)
 matrix: ## mdadm 4.2, 4.4 and 4.6, with udevd and without, one table
 	@scripts/matrix
 shell: ## a shell in the VM
@@ -28,4 +30,4 @@ help: ## this list
 
 -include scripts/series.mk
 
-.PHONY: noautoload run test kunit compare matrix shell bench check clean help
+.PHONY: noautoload run test kunit compare fuzz matrix shell bench check clean help

@@ -71,34 +71,6 @@ static void fail(struct churn *churn, const char *what, const char *seen)
 		snprintf(churn->failed, sizeof(churn->failed), "%s: %s", what, seen);
 }
 
-/* An ioctl that dm.h has not; @data goes after the header, at data_start. */
-static int dm_call(const struct dm_dev *dev, unsigned long cmd, uint32_t flags,
-		   const void *data, size_t len, struct dm_ioctl *out)
-{
-	struct {
-		struct dm_ioctl io;
-		char data[512];
-	} buf = {};
-	int fd, ret;
-
-	buf.io.version[0] = DM_VERSION_MAJOR;
-	buf.io.data_size = sizeof(buf);
-	buf.io.data_start = sizeof(buf.io);
-	buf.io.flags = flags;
-	if (dev)
-		snprintf(buf.io.name, sizeof(buf.io.name), "%s", dev->name);
-	if (len)
-		memcpy((char *)&buf + sizeof(buf.io), data, len);
-	fd = open("/dev/mapper/control", O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	ret = ioctl(fd, cmd, &buf) < 0 ? -errno : 0;
-	close(fd);
-	if (out)
-		*out = buf.io;
-	return ret;
-}
-
 static int op_create(struct churn *churn, unsigned int *seed)
 {
 	return dm_call(pick_dev(churn, seed), DM_DEV_CREATE, 0, NULL, 0, NULL);

@@ -13,6 +13,7 @@
 
 #include "kselftest_harness.h"
 #include "lifecycle.h"
+#include "task.h"
 
 #define MEMBERS		4
 #define DISK_MIB	8
@@ -678,6 +679,72 @@ TEST_F(md_busy, B9_not_made_inactive_while_in_use)
 {
 	start(_metadata, self, variant);
 	expect_refused_and_whole(_metadata, self, variant, "inactive");
+}
+
+/* --- A degraded raid5 with a block that no member has. --- */
+
+FIXTURE(md_unreadable) {
+	struct disk disks[3];
+	struct md_dev md;
+	struct task reader;
+	int fd;
+};
+
+FIXTURE_SETUP(md_unreadable)
+{
+	const struct md_shape raid5 = { .level = 5 };
+	const char *missing = md_missing("new_array") ?: task_missing();
+	int i;
+
+	self->fd = -1;
+	if (missing)
+		SKIP(return, "%s", missing);
+	udev_pause();
+	for (i = 0; i < 3; i++)
+		ASSERT_EQ(0, disk_create(&self->disks[i], 8, false));
+	ASSERT_EQ(0, md_pick(&self->md));
+	self->fd = create(&self->md);
+	ASSERT_LE(0, self->fd);
+	ASSERT_EQ(0, md_configure_as(self->fd, &raid5, self->disks, 3));
+	ASSERT_EQ(0, md_run(self->fd));
+	ASSERT_EQ(0, md_attr_write(&self->md, "rd0/state", "faulty"));
+}
+
+/* Whoever still reads can do so, and ends. */
+FIXTURE_TEARDOWN(md_unreadable)
+{
+	int i;
+
+	for (i = 0; i < 3; i++)
+		if (self->disks[i].name[0])
+			disk_mend(&self->disks[i]);
+	task_end(&self->reader);
+	if (self->fd >= 0)
+		close(self->fd);
+	md_cleanup(&self->md);
+	for (i = 0; i < 3; i++)
+		disk_destroy(&self->disks[i]);
+	udev_resume();
+}
+
+static long open_and_read(struct task *task, void *arg)
+{
+	const struct md_dev *md = arg;
+	int fd = md_open(md, O_RDONLY | O_DIRECT);
+
+	return fd < 0 ? fd : task_read(task, &fd);
+}
+
+/* The open reads, too, for partitions. */
+TEST_F(md_unreadable, B12_read_fails_and_array_stops)
+{
+	ASSERT_EQ(0, disk_break(&self->disks[1]));
+	ASSERT_EQ(0, disk_break(&self->disks[2]));
+	ASSERT_EQ(0, task_start(&self->reader, "a read", open_and_read, &self->md, -1));
+	ASSERT_EQ(-EIO, task_result(&self->reader));
+	task_end(&self->reader);
+	EXPECT_EQ(0, md_stop(self->fd));
+	EXPECT_STREQ("", md_left(&self->md));
 }
 
 TEST_HARNESS_MAIN

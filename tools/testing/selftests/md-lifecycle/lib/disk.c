@@ -20,17 +20,12 @@ const char *disk_missing(void)
 	return path_exists(NULLB) ? NULL : "no null_blk with configfs";
 }
 
-static int disk_power_on(struct disk *disk, unsigned int mib, bool data)
+int disk_power_on(struct disk *disk)
 {
 	char buf[32];
 	int ret;
 
-	snprintf(buf, sizeof(buf), "%u", mib);
-	ret = file_write(buf, NULLB "/%s/size", disk->name);
-	if (!ret && data)
-		ret = file_write("1", NULLB "/%s/memory_backed", disk->name);
-	if (!ret)
-		ret = file_write("1", NULLB "/%s/power", disk->name);
+	ret = file_write("1", NULLB "/%s/power", disk->name);
 	if (ret)
 		return ret;
 
@@ -48,8 +43,8 @@ static int disk_power_on(struct disk *disk, unsigned int mib, bool data)
 
 int disk_create(struct disk *disk, unsigned int mib, bool data)
 {
+	char path[128], size[32];
 	static int serial;
-	char path[128];
 	int ret;
 
 	snprintf(disk->name, sizeof(disk->name), "lc%d_%d", getpid(), serial++);
@@ -59,7 +54,12 @@ int disk_create(struct disk *disk, unsigned int mib, bool data)
 		disk->name[0] = '\0';
 		return ret;
 	}
-	ret = disk_power_on(disk, mib, data);
+	snprintf(size, sizeof(size), "%u", mib);
+	ret = file_write(size, NULLB "/%s/size", disk->name);
+	if (!ret && data)
+		ret = file_write("1", NULLB "/%s/memory_backed", disk->name);
+	if (!ret)
+		ret = disk_power_on(disk);
 	if (ret)
 		disk_destroy(disk);
 	return ret;
@@ -74,6 +74,11 @@ int disk_break(const struct disk *disk)
 {
 	/* The first 64 MiB of it: there are only so many bad blocks. */
 	return file_write("+0-131071", NULLB "/%s/badblocks", disk->name);
+}
+
+int disk_mend(const struct disk *disk)
+{
+	return file_write("-0-131071", NULLB "/%s/badblocks", disk->name);
 }
 
 void disk_destroy(struct disk *disk)

@@ -242,6 +242,53 @@ int dm_table(const struct dm_dev *dev, bool inactive, char *out, size_t len)
 	return 0;
 }
 
+int dm_list(void (*seen)(void *arg, const struct dm_dev *dev), void *arg)
+{
+	const struct dm_dev none = {};
+	struct dm_name_list *list;
+	struct dm_dev dev;
+	struct dm_buf buf;
+	int ret;
+
+	dm_prepare(&buf, &none);
+	ret = dm_do(&buf, DM_LIST_DEVICES);
+	if (ret)
+		return ret;
+	if (buf.io.flags & DM_BUFFER_FULL_FLAG)
+		return -ENOSPC;
+	list = (void *)((char *)&buf + buf.io.data_start);
+	if (!list->dev)
+		return 0;
+	for (;;) {
+		dev.major = major(list->dev);
+		dev.minor = minor(list->dev);
+		snprintf(dev.name, sizeof(dev.name), "%s", list->name);
+		seen(arg, &dev);
+		if (!list->next)
+			return 0;
+		list = (void *)((char *)list + list->next);
+	}
+}
+
+int dm_call(const struct dm_dev *dev, unsigned long cmd, uint32_t flags,
+	    const void *data, size_t len, struct dm_ioctl *out)
+{
+	const struct dm_dev none = {};
+	struct dm_buf buf;
+	int ret;
+
+	dm_prepare(&buf, dev ?: &none);
+	if (len > sizeof(buf.data))
+		return -E2BIG;
+	buf.io.flags = flags;
+	if (len)
+		memcpy(buf.data, data, len);
+	ret = dm_do(&buf, cmd);
+	if (out)
+		*out = buf.io;
+	return ret;
+}
+
 int dm_info(const struct dm_dev *dev, uint32_t *flags, int *open_count)
 {
 	struct dm_buf buf;

@@ -59,6 +59,16 @@ int dm_inactive_deps(const struct dm_dev *dev);
 /* The live or (@inactive) the inactive table's first row, as "type params". */
 int dm_table(const struct dm_dev *dev, bool inactive, char *buf, size_t len);
 
+/* Tell @seen of each mapped device there is. */
+int dm_list(void (*seen)(void *arg, const struct dm_dev *dev), void *arg);
+
+/*
+ * Any other ioctl: of @dev, or NULL; @data goes after the header, at data_start;
+ * the header that comes back is in @out, or NULL.
+ */
+int dm_call(const struct dm_dev *dev, unsigned long cmd, uint32_t flags,
+	    const void *data, size_t len, struct dm_ioctl *out);
+
 /* Flags as of DM_DEV_STATUS, and how often the device is open. */
 int dm_info(const struct dm_dev *dev, uint32_t *flags, int *open_count);
 

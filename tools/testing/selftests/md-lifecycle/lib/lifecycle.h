@@ -88,11 +88,13 @@ const char *disk_missing(void);
 /* Make a disk of @mib MiB; with @data one that keeps what is written. */
 int disk_create(struct disk *disk, unsigned int mib, bool data);
 
-/* Pull it out, whoever uses it. */
+/* Pull it out, whoever uses it; and put it in again, maybe with another number. */
 int disk_power_off(const struct disk *disk);
+int disk_power_on(struct disk *disk);
 
-/* Let all reads and writes fail. */
+/* Let all reads and writes fail, and no longer. */
 int disk_break(const struct disk *disk);
+int disk_mend(const struct disk *disk);
 
 /* Remove it. Does nothing for a disk that was never made. */
 void disk_destroy(struct disk *disk);
@@ -138,6 +140,10 @@ struct md_shape {
 	int level;		/* LEVEL_LINEAR is -1 */
 	bool persistent;	/* superblocks of version 0.90 */
 };
+
+/* The steps of the next one, one by one. */
+int md_set_info(int fd, const struct md_shape *shape, int nr);
+int md_add_disk(int fd, int nr, const struct disk *disk);
 
 /* SET_ARRAY_INFO and ADD_NEW_DISK for a clean array of 1 MiB of each disk. */
 int md_configure_as(int fd, const struct md_shape *shape,
@@ -209,6 +215,14 @@ int uevent_count(int fd, const struct disk *disk, const char *name,
 /* The same, of those that have @variable ("NAME=VALUE"). */
 int uevent_count_with(int fd, const struct disk *disk, const char *name,
 		      const char *action, const char *variable);
+
+/*
+ * Tell @seen of each event of a virtual block device since the last call: its
+ * action, its name. See uevent_count().
+ */
+int uevent_each(int fd, const struct disk *disk,
+		void (*seen)(void *arg, const char *action, const char *name),
+		void *arg);
 
 /* --- observer.c: what udev, blkid and mdadm --monitor do to a node --- */
 

@@ -144,8 +144,7 @@ int md_ioctl(int fd, unsigned long cmd, void *arg)
 	return ioctl(fd, cmd, arg) < 0 ? -errno : 0;
 }
 
-int md_configure_as(int fd, const struct md_shape *shape,
-		    const struct disk *disks, int nr)
+int md_set_info(int fd, const struct md_shape *shape, int nr)
 {
 	mdu_array_info_t array = {
 		.major_version = 0,
@@ -162,20 +161,31 @@ int md_configure_as(int fd, const struct md_shape *shape,
 		.chunk_size = shape->level == 1 ? 0 : 65536,
 		.size = 1024,
 	};
+
+	return md_ioctl(fd, SET_ARRAY_INFO, &array);
+}
+
+int md_add_disk(int fd, int nr, const struct disk *disk)
+{
+	mdu_disk_info_t info = {
+		.number = nr,
+		.raid_disk = nr,
+		.state = 1 << MD_DISK_SYNC | 1 << MD_DISK_ACTIVE,
+		.major = disk->major,
+		.minor = disk->minor,
+	};
+
+	return md_ioctl(fd, ADD_NEW_DISK, &info);
+}
+
+int md_configure_as(int fd, const struct md_shape *shape,
+		    const struct disk *disks, int nr)
+{
 	int i, ret;
 
-	ret = md_ioctl(fd, SET_ARRAY_INFO, &array);
-	for (i = 0; !ret && i < nr; i++) {
-		mdu_disk_info_t info = {
-			.number = i,
-			.raid_disk = i,
-			.state = 1 << MD_DISK_SYNC | 1 << MD_DISK_ACTIVE,
-			.major = disks[i].major,
-			.minor = disks[i].minor,
-		};
-
-		ret = md_ioctl(fd, ADD_NEW_DISK, &info);
-	}
+	ret = md_set_info(fd, shape, nr);
+	for (i = 0; !ret && i < nr; i++)
+		ret = md_add_disk(fd, i, &disks[i]);
 	return ret;
 }
 

@@ -79,37 +79,82 @@ static bool has_variable(const char *msg, size_t len, const char *want)
 	return false;
 }
 
-int uevent_count_with(int fd, const struct disk *disk, const char *name,
-		      const char *action, const char *variable)
+/* Tell @seen of every event there is, as far as that of a marker. */
+static int uevent_drain(int fd, const struct disk *disk,
+			void (*seen)(void *arg, const char *msg, size_t len),
+			void *arg)
 {
-	char marker[64], seen[64], head[HEAD_LEN], msg[8192];
+	char marker[64], mark[64], msg[8192];
 	static unsigned int serial;
-	int count = 0, ret;
 	ssize_t n;
+	int ret;
 
 	/* A synthetic event: an action, a UUID of which we vary the end, a KEY. */
 	snprintf(marker, sizeof(marker),
 		 "change 6d646c63-0000-4000-8000-%012x LC=%u", getpid(), ++serial);
-	snprintf(seen, sizeof(seen), "SYNTH_ARG_LC=%u", serial);
-	uevent_head(head, name, action);
+	snprintf(mark, sizeof(mark), "SYNTH_ARG_LC=%u", serial);
 
 	ret = file_write(marker, "/sys/block/%s/uevent", disk->name);
 	if (ret)
 		return ret;
-	for (;;) {
+	do {
 		n = uevent_next(fd, msg, sizeof(msg));
 		if (n < 0)
 			return n;
-		if (!strcmp(msg, head) &&
-		    (!variable || has_variable(msg, n, variable)))
-			count++;
-		if (has_variable(msg, n, seen))
-			return count;
-	}
+		seen(arg, msg, n);
+	} while (!has_variable(msg, n, mark));
+	return 0;
+}
+
+struct counting {
+	char head[HEAD_LEN];
+	const char *variable;
+	int count;
+};
+
+static void count_event(void *arg, const char *msg, size_t len)
+{
+	struct counting *counting = arg;
+
+	if (!strcmp(msg, counting->head) &&
+	    (!counting->variable || has_variable(msg, len, counting->variable)))
+		counting->count++;
+}
+
+int uevent_count_with(int fd, const struct disk *disk, const char *name,
+		      const char *action, const char *variable)
+{
+	struct counting counting = { .variable = variable };
+
+	uevent_head(counting.head, name, action);
+	return uevent_drain(fd, disk, count_event, &counting) ?: counting.count;
 }
 
 int uevent_count(int fd, const struct disk *disk, const char *name,
 		 const char *action)
 {
 	return uevent_count_with(fd, disk, name, action, NULL);
+}
+
+struct telling {
+	void (*seen)(void *arg, const char *action, const char *name);
+	void *arg;
+};
+
+static void tell_event(void *arg, const char *msg, size_t len)
+{
+	struct telling *telling = arg;
+	char action[32], name[64];
+
+	if (sscanf(msg, "%31[^@]@/devices/virtual/block/%63s", action, name) == 2)
+		telling->seen(telling->arg, action, name);
+}
+
+int uevent_each(int fd, const struct disk *disk,
+		void (*seen)(void *arg, const char *action, const char *name),
+		void *arg)
+{
+	struct telling telling = { seen, arg };
+
+	return uevent_drain(fd, disk, tell_event, &telling);
 }
