@@ -11,10 +11,20 @@ noautoload: ## selftests in a kernel that makes no device when a node is opened
 	@scripts/test noautoload
 kunit: ## the KUnit tests, in a kernel that is a process of this machine
 	@scripts/kunit
+coverage: ## the KUnit tests with gcov: what of the new files they take
+	@scripts/kunit --coverage
+model: ## every state of the models of the life of devices, by SPIN
+	@scripts/model
 compare: ## the same selftests on the base and the patched kernel, one table
 	@scripts/compare
 fuzz: ## 10000 random operations on md and dm devices in the VM; OPTIONS="--ops 1000000"
 	@scripts/fuzz $(OPTIONS)
+modules: ## md and dm as modules: loaded, used and unloaded 200 times in the VM
+	@scripts/modules
+mutants: ## what the tests make of code that is broken, one thing at a time
+	@scripts/mutants
+soak: ## all that takes too long for "test"; PARTS="debug fuzz" for some of it
+	@scripts/soak $(PARTS)
 matrix: ## mdadm 4.2, 4.4 and 4.6, with udevd and without, one table
 	@scripts/matrix
 shell: ## a shell in the VM
@@ -30,4 +40,5 @@ help: ## this list
 
 -include scripts/series.mk
 
-.PHONY: noautoload run test kunit compare fuzz matrix shell bench check clean help
+.PHONY: run test noautoload kunit coverage model compare fuzz modules mutants soak \
+	matrix shell bench check clean help

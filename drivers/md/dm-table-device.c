@@ -2,6 +2,8 @@
 /*
  * The block devices that tables use; dm-table-device.h tells the rules.
  */
+#include <kunit/static_stub.h>
+#include <kunit/visibility.h>
 #include <linux/blkdev.h>
 #include <linux/cred.h>
 #include <linux/dax.h>
@@ -25,6 +27,56 @@ struct table_device {
 /* Its address claims devices for all mapped devices: they may use parts of one. */
 static int table_device_holder;
 
+/* The tests replace these, up to dm_table_device_key_cmp(). */
+
+VISIBLE_IF_KUNIT struct file *dm_open_bdev(dev_t dev, blk_mode_t mode)
+{
+	struct file *file;
+
+	KUNIT_STATIC_STUB_REDIRECT(dm_open_bdev, dev, mode);
+	/*
+	 * The file keeps the credentials it is opened with for as long as a table
+	 * uses the device. The caller's would keep his keyrings: cryptsetup(8)
+	 * wants the key that it had in its own to be gone when it has ended.
+	 */
+	scoped_with_kernel_creds()
+		file = bdev_file_open_by_dev(dev, mode, &table_device_holder, NULL);
+	return file;
+}
+EXPORT_SYMBOL_IF_KUNIT(dm_open_bdev);
+
+VISIBLE_IF_KUNIT void dm_close_bdev(struct file *file)
+{
+	KUNIT_STATIC_STUB_REDIRECT(dm_close_bdev, file);
+	/*
+	 * Now, not when somebody gets round to it: whoever removes a device
+	 * wants to remove or use what it was on next.
+	 */
+	__fput_sync(file);
+}
+EXPORT_SYMBOL_IF_KUNIT(dm_close_bdev);
+
+VISIBLE_IF_KUNIT int dm_link_bdev(struct block_device *bdev, struct gendisk *disk)
+{
+	KUNIT_STATIC_STUB_REDIRECT(dm_link_bdev, bdev, disk);
+	return bd_link_disk_holder(bdev, disk);
+}
+EXPORT_SYMBOL_IF_KUNIT(dm_link_bdev);
+
+VISIBLE_IF_KUNIT void dm_unlink_bdev(struct block_device *bdev, struct gendisk *disk)
+{
+	KUNIT_STATIC_STUB_REDIRECT(dm_unlink_bdev, bdev, disk);
+	bd_unlink_disk_holder(bdev, disk);
+}
+EXPORT_SYMBOL_IF_KUNIT(dm_unlink_bdev);
+
+VISIBLE_IF_KUNIT int dm_table_device_key_cmp(u64 a, u64 b)
+{
+	KUNIT_STATIC_STUB_REDIRECT(dm_table_device_key_cmp, a, b);
+	return a < b ? -1 : a > b;
+}
+EXPORT_SYMBOL_IF_KUNIT(dm_table_device_key_cmp);
+
 static struct table_device *to_table_device(struct dm_dev *d)
 {
 	return container_of(d, struct table_device, dm_dev);
@@ -36,11 +88,13 @@ void dm_table_devices_init(struct dm_table_devices *tds)
 	tds->tree = RB_ROOT;
 	tds->unlinking = 0;
 }
+EXPORT_SYMBOL_IF_KUNIT(dm_table_devices_init);
 
 void dm_table_devices_exit(const struct dm_table_devices *tds)
 {
 	WARN_ON_ONCE(!RB_EMPTY_ROOT(&tds->tree));
 }
+EXPORT_SYMBOL_IF_KUNIT(dm_table_devices_exit);
 
 static u64 table_device_key(dev_t dev, blk_mode_t mode)
 {
@@ -49,16 +103,14 @@ static u64 table_device_key(dev_t dev, blk_mode_t mode)
 
 static int table_device_cmp(const void *key, const struct rb_node *node)
 {
-	u64 wanted = *(const u64 *)key;
-	u64 here = rb_entry(node, struct table_device, node)->key;
-
-	return wanted < here ? -1 : wanted > here;
+	return dm_table_device_key_cmp(*(const u64 *)key,
+				       rb_entry(node, struct table_device, node)->key);
 }
 
 static bool table_device_less(struct rb_node *a, const struct rb_node *b)
 {
-	return rb_entry(a, struct table_device, node)->key <
-	       rb_entry(b, struct table_device, node)->key;
+	return dm_table_device_key_cmp(rb_entry(a, struct table_device, node)->key,
+				       rb_entry(b, struct table_device, node)->key) < 0;
 }
 
 /* What is in the tree has a count: the last put takes it out, under the lock. */
@@ -88,14 +140,7 @@ static struct table_device *open_table_device(struct mapped_device *md,
 	if (!td)
 		return ERR_PTR(-ENOMEM);
 
-	/*
-	 * The file keeps the credentials it is opened with for as long as a table
-	 * uses the device. The caller's would keep his keyrings: cryptsetup(8)
-	 * wants the key that it had in its own to be gone when it has ended.
-	 */
-	scoped_with_kernel_creds()
-		file = bdev_file_open_by_dev(dev, mode | how,
-					     &table_device_holder, NULL);
+	file = dm_open_bdev(dev, mode | how);
 	if (IS_ERR(file)) {
 		kfree(td);
 		return ERR_CAST(file);
@@ -116,19 +161,14 @@ static struct table_device *open_table_device(struct mapped_device *md,
 static void unlink_table_device(struct mapped_device *md, struct table_device *td)
 {
 	if (td->linked)
-		bd_unlink_disk_holder(td->dm_dev.bdev, md->disk);
+		dm_unlink_bdev(td->dm_dev.bdev, md->disk);
 	td->linked = false;
 }
 
 static void close_table_device(struct table_device *td)
 {
 	put_dax(td->dm_dev.dax_dev);
-
-	/*
-	 * Now, not when somebody gets round to it: whoever removes a device
-	 * wants to remove or use what it was on next.
-	 */
-	__fput_sync(td->dm_dev.bdev_file);
+	dm_close_bdev(td->dm_dev.bdev_file);
 	kfree(td);
 }
 
@@ -259,6 +299,7 @@ int dm_get_table_device(struct mapped_device *md, dev_t dev, blk_mode_t mode,
 	*result = &td->dm_dev;
 	return 0;
 }
+EXPORT_SYMBOL_IF_KUNIT(dm_get_table_device);
 
 /**
  * dm_put_table_device - a table does not need a device any more
@@ -290,6 +331,7 @@ void dm_put_table_device(struct mapped_device *md, struct dm_dev *d)
 				    d->mode, 0);
 	close_table_device(td);
 }
+EXPORT_SYMBOL_IF_KUNIT(dm_put_table_device);
 
 /**
  * dm_link_table_device - show in sysfs that a mapped device uses another one
@@ -321,7 +363,8 @@ int dm_link_table_device(struct mapped_device *md, struct dm_dev *d)
 	wait_var_event_spinlock(&tds->unlinking, !tds->unlinking, &tds->lock);
 	spin_unlock(&tds->lock);
 
-	r = bd_link_disk_holder(d->bdev, md->disk);
+	r = dm_link_bdev(d->bdev, md->disk);
 	td->linked = !r;
 	return r;
 }
+EXPORT_SYMBOL_IF_KUNIT(dm_link_table_device);

@@ -44,4 +44,13 @@ void dm_put_table_device(struct mapped_device *md, struct dm_dev *d);
 
 int dm_link_table_device(struct mapped_device *md, struct dm_dev *d);
 
+#if IS_ENABLED(CONFIG_KUNIT)
+struct file *dm_open_bdev(dev_t dev, blk_mode_t mode);
+void dm_close_bdev(struct file *file);
+int dm_link_bdev(struct block_device *bdev, struct gendisk *disk);
+void dm_unlink_bdev(struct block_device *bdev, struct gendisk *disk);
+int dm_table_device_key_cmp(u64 a, u64 b);
+dev_t dm_table_node_number(const struct rb_node *node);
+#endif
+
 #endif /* DM_TABLE_DEVICE_H */

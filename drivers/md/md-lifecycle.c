@@ -8,6 +8,8 @@
  * descriptor that nobody remembers.  Nothing that is about a new device ever
  * waits for the second.
  */
+#include <kunit/static_stub.h>
+#include <kunit/visibility.h>
 #include <linux/blkdev.h>
 #include <linux/kobject.h>
 #include <linux/major.h>
@@ -22,9 +24,12 @@
 #include <trace/events/md.h>
 
 LIST_HEAD(all_mddevs);
+EXPORT_SYMBOL_IF_KUNIT(all_mddevs);
 DEFINE_SPINLOCK(all_mddevs_lock);
+EXPORT_SYMBOL_IF_KUNIT(all_mddevs_lock);
 /* From md_life_claim() to md_life_publish(). */
 DEFINE_MUTEX(md_create_mutex);
+EXPORT_SYMBOL_IF_KUNIT(md_create_mutex);
 
 /* Who has a number, from NASCENT to DYING; new ones under md_create_mutex. */
 static DEFINE_XARRAY_ALLOC(md_units);
@@ -66,17 +71,31 @@ static const char * const reason_names[] = {
 
 static void md_life_work(struct work_struct *work);
 
-static void md_life_change(struct mddev *mddev, enum md_life_state from,
-			   enum md_life_state to, enum md_life_reason why)
+/* Whoever is wrong about the state gets no further: that would only be worse. */
+static bool md_life_is(struct mddev *mddev, enum md_life_state state)
+{
+	return !WARN(mddev->life.state != state, "md: %s is %s, not %s\n",
+		     mdname(mddev), state_names[mddev->life.state],
+		     state_names[state]);
+}
+
+static void md_life_change(struct mddev *mddev, enum md_life_state to,
+			   enum md_life_reason why)
 {
 	struct md_life *life = &mddev->life;
 
 	lockdep_assert_held(&all_mddevs_lock);
-	WARN_ON_ONCE(life->state != from);
-	trace_md_life(mddev->unit, mdname(mddev), state_names[from],
+	trace_md_life(mddev->unit, mdname(mddev), state_names[life->state],
 		      state_names[to], reason_names[why]);
 	WRITE_ONCE(life->state, to);
 }
+
+VISIBLE_IF_KUNIT void md_life_queue(struct mddev *mddev)
+{
+	KUNIT_STATIC_STUB_REDIRECT(md_life_queue, mddev);
+	queue_work(md_del_wq, &mddev->life.work);
+}
+EXPORT_SYMBOL_IF_KUNIT(md_life_queue);
 
 static void md_life_set_hold(struct mddev *mddev, enum md_hold hold,
 			     enum md_life_reason why)
@@ -97,11 +116,12 @@ static void md_life_set_hold(struct mddev *mddev, enum md_hold hold,
  * Context: process, may sleep.
  * Return: 0 or -ENOMEM.
  */
-int __init md_life_start(void)
+int md_life_start(void)
 {
 	md_del_wq = alloc_workqueue("md_del", WQ_UNBOUND, 0);
 	return md_del_wq ? 0 : -ENOMEM;
 }
+EXPORT_SYMBOL_IF_KUNIT(md_life_start);
 
 /**
  * md_life_end - wait until the last device's memory has gone
@@ -120,6 +140,7 @@ void md_life_end(void)
 	destroy_workqueue(md_del_wq);
 	md_del_wq = NULL;
 }
+EXPORT_SYMBOL_IF_KUNIT(md_life_end);
 
 /**
  * md_life_init - initialise what an mddev has of a life
@@ -161,6 +182,7 @@ static struct mddev *md_life_find_name(const char *name)
  * -EEXIST: number or name are in use;
  * -EBUSY: there is no free number;
  * -ENODEV: md is not ready;
+ * -EINVAL: it has a number already;
  * -ENOMEM.
  */
 struct mddev *md_life_claim(struct mddev *mddev, dev_t unit, enum md_life_reason why)
@@ -174,6 +196,8 @@ struct mddev *md_life_claim(struct mddev *mddev, dev_t unit, enum md_life_reason
 	/* A parameter of the module is read before md_init(). */
 	if (!md_del_wq)
 		return ERR_PTR(-ENODEV);
+	if (!md_life_is(mddev, MD_LIFE_NONE))
+		return ERR_PTR(-EINVAL);
 
 	spin_lock(&all_mddevs_lock);
 	old = unit ? xa_load(&md_units, unit) : NULL;
@@ -211,12 +235,13 @@ struct mddev *md_life_claim(struct mddev *mddev, dev_t unit, enum md_life_reason
 		mddev->md_minor = MINOR(unit) >> MdpMinorShift;
 
 	spin_lock(&all_mddevs_lock);
-	md_life_change(mddev, MD_LIFE_NONE, MD_LIFE_NASCENT, why);
+	md_life_change(mddev, MD_LIFE_NASCENT, why);
 	md_life_set_hold(mddev, why == MD_LIFE_PROBE ? MD_HOLD_UNTIL_IOCTL :
 						       MD_HOLD_UNTIL_STOP, why);
 	spin_unlock(&all_mddevs_lock);
 	return NULL;
 }
+EXPORT_SYMBOL_IF_KUNIT(md_life_claim);
 
 /**
  * md_life_unclaim - it could not be made after all: NASCENT to NONE
@@ -229,10 +254,13 @@ void md_life_unclaim(struct mddev *mddev)
 	lockdep_assert_held(&md_create_mutex);
 
 	spin_lock(&all_mddevs_lock);
-	xa_erase(&md_units, mddev->unit);
-	md_life_change(mddev, MD_LIFE_NASCENT, MD_LIFE_NONE, MD_LIFE_ERROR);
+	if (md_life_is(mddev, MD_LIFE_NASCENT)) {
+		xa_erase(&md_units, mddev->unit);
+		md_life_change(mddev, MD_LIFE_NONE, MD_LIFE_ERROR);
+	}
 	spin_unlock(&all_mddevs_lock);
 }
+EXPORT_SYMBOL_IF_KUNIT(md_life_unclaim);
 
 /**
  * md_life_publish - it is complete, let it be found: NASCENT to LIVE
@@ -246,10 +274,13 @@ void md_life_publish(struct mddev *mddev)
 	lockdep_assert_held(&mddev->reconfig_mutex);
 
 	spin_lock(&all_mddevs_lock);
-	md_life_change(mddev, MD_LIFE_NASCENT, MD_LIFE_LIVE, MD_LIFE_READY);
-	list_add(&mddev->all_mddevs, &all_mddevs);
+	if (md_life_is(mddev, MD_LIFE_NASCENT)) {
+		md_life_change(mddev, MD_LIFE_LIVE, MD_LIFE_READY);
+		list_add(&mddev->all_mddevs, &all_mddevs);
+	}
 	spin_unlock(&all_mddevs_lock);
 }
+EXPORT_SYMBOL_IF_KUNIT(md_life_publish);
 
 /**
  * md_life_touch - somebody has done something to it: end a hold until then
@@ -266,6 +297,7 @@ void md_life_touch(struct mddev *mddev)
 		md_life_set_hold(mddev, MD_HOLD_NONE, MD_LIFE_TOUCHED);
 	spin_unlock(&all_mddevs_lock);
 }
+EXPORT_SYMBOL_IF_KUNIT(md_life_touch);
 
 /**
  * md_life_reset - end every hold, as it was stopped without having an array
@@ -282,12 +314,13 @@ void md_life_reset(struct mddev *mddev, enum md_life_reason why)
 	md_life_set_hold(mddev, MD_HOLD_NONE, why);
 	spin_unlock(&all_mddevs_lock);
 }
+EXPORT_SYMBOL_IF_KUNIT(md_life_reset);
 
 static void md_life_die(struct mddev *mddev, enum md_life_reason why)
 {
 	/* First, so that an open that is refused has something to wait for. */
 	disk_begin_closing(mddev->gendisk);
-	md_life_change(mddev, MD_LIFE_LIVE, MD_LIFE_DYING, why);
+	md_life_change(mddev, MD_LIFE_DYING, why);
 	md_life_set_hold(mddev, MD_HOLD_NONE, why);
 	/* For the work item, dropped when the device is GONE. */
 	atomic_inc(&mddev->active);
@@ -306,9 +339,11 @@ void md_life_kill(struct mddev *mddev)
 	lockdep_assert_held(&mddev->reconfig_mutex);
 
 	spin_lock(&all_mddevs_lock);
-	md_life_die(mddev, MD_LIFE_STOP);
+	if (md_life_is(mddev, MD_LIFE_LIVE))
+		md_life_die(mddev, MD_LIFE_STOP);
 	spin_unlock(&all_mddevs_lock);
 }
+EXPORT_SYMBOL_IF_KUNIT(md_life_kill);
 
 /**
  * md_life_delete - delete what md_life_kill() has killed, and wait for it
@@ -317,13 +352,16 @@ void md_life_kill(struct mddev *mddev)
  * Context: process, sleeps.  Neither the reconfig_mutex of @mddev nor an active
  * reference to one of its sysfs attributes may be held.
  * Return: 0 when the device is GONE; -ERESTARTSYS if the caller was killed: the
- * deletion goes on without it.
+ * deletion goes on without it; -EINVAL if nobody has killed the device.
  */
 int md_life_delete(struct mddev *mddev)
 {
-	queue_work(md_del_wq, &mddev->life.work);
+	if (!md_life_is(mddev, MD_LIFE_DYING))
+		return -EINVAL;
+	md_life_queue(mddev);
 	return md_life_wait_gone(mddev);
 }
+EXPORT_SYMBOL_IF_KUNIT(md_life_delete);
 
 /**
  * md_life_wait_gone - wait until a DYING device is GONE
@@ -337,10 +375,12 @@ int md_life_wait_gone(struct mddev *mddev)
 	lockdep_assert_not_held(&mddev->reconfig_mutex);
 	return wait_for_completion_killable(&mddev->life.gone);
 }
+EXPORT_SYMBOL_IF_KUNIT(md_life_wait_gone);
 
-/* DYING to GONE */
-static void md_life_do_delete(struct mddev *mddev)
+/* Let nothing of it be seen any more. */
+VISIBLE_IF_KUNIT void md_life_hide(struct mddev *mddev)
 {
+	KUNIT_STATIC_STUB_REDIRECT(md_life_hide, mddev);
 	/*
 	 * Queued by the thread of the array, which has gone; but it may still
 	 * be in its last steps, after it has let the stop go on.
@@ -349,10 +389,17 @@ static void md_life_do_delete(struct mddev *mddev)
 	if (mddev->kobj.state_in_sysfs)
 		kobject_del(&mddev->kobj);
 	del_gendisk(mddev->gendisk);
+}
+EXPORT_SYMBOL_IF_KUNIT(md_life_hide);
+
+/* DYING to GONE */
+static void md_life_do_delete(struct mddev *mddev)
+{
+	md_life_hide(mddev);
 
 	spin_lock(&all_mddevs_lock);
 	xa_erase(&md_units, mddev->unit);
-	md_life_change(mddev, MD_LIFE_DYING, MD_LIFE_GONE, MD_LIFE_DELETED);
+	md_life_change(mddev, MD_LIFE_GONE, MD_LIFE_DELETED);
 	spin_unlock(&all_mddevs_lock);
 	disk_end_closing(mddev->gendisk);
 	complete_all(&mddev->life.gone);
@@ -381,11 +428,11 @@ static void md_life_idle(struct mddev *mddev)
 		if (!md_is_unconfigured(mddev) || life->hold != MD_HOLD_NONE)
 			return;
 		md_life_die(mddev, MD_LIFE_IDLE);
-	} else {
+	} else if (!md_life_is(mddev, MD_LIFE_GONE)) {
 		/* Nobody can get a reference any more: this happens once. */
-		WARN_ON_ONCE(life->state != MD_LIFE_GONE);
+		return;
 	}
-	queue_work(md_del_wq, &life->work);
+	md_life_queue(mddev);
 }
 
 /**
@@ -397,12 +444,15 @@ static void md_life_idle(struct mddev *mddev)
 void md_life_free(struct mddev *mddev)
 {
 	spin_lock(&all_mddevs_lock);
-	md_life_change(mddev, MD_LIFE_GONE, MD_LIFE_NONE, MD_LIFE_FREED);
-	list_del(&mddev->all_mddevs);
-	kfree(mddev);
-	wake_up_var_locked(&all_mddevs, &all_mddevs_lock);
+	if (md_life_is(mddev, MD_LIFE_GONE)) {
+		md_life_change(mddev, MD_LIFE_NONE, MD_LIFE_FREED);
+		list_del(&mddev->all_mddevs);
+		kfree(mddev);
+		wake_up_var_locked(&all_mddevs, &all_mddevs_lock);
+	}
 	spin_unlock(&all_mddevs_lock);
 }
+EXPORT_SYMBOL_IF_KUNIT(md_life_free);
 
 /**
  * md_is_unconfigured - no array yet, or no more
@@ -415,6 +465,7 @@ bool md_is_unconfigured(const struct mddev *mddev)
 {
 	return !mddev->raid_disks && list_empty(&mddev->disks) && !mddev->ctime;
 }
+EXPORT_SYMBOL_IF_KUNIT(md_is_unconfigured);
 
 /**
  * mddev_get - get a reference to an mddev that may be going
@@ -432,6 +483,7 @@ struct mddev *mddev_get(struct mddev *mddev)
 	atomic_inc(&mddev->active);
 	return mddev;
 }
+EXPORT_SYMBOL_IF_KUNIT(mddev_get);
 
 /**
  * mddev_put_locked - drop a reference
@@ -446,6 +498,7 @@ void mddev_put_locked(struct mddev *mddev)
 	if (atomic_dec_and_test(&mddev->active))
 		md_life_idle(mddev);
 }
+EXPORT_SYMBOL_IF_KUNIT(mddev_put_locked);
 
 /**
  * mddev_put - drop a reference
@@ -462,6 +515,7 @@ void mddev_put(struct mddev *mddev)
 	md_life_idle(mddev);
 	spin_unlock(&all_mddevs_lock);
 }
+EXPORT_SYMBOL_IF_KUNIT(mddev_put);
 
 /**
  * md_life_open - count an opener, unless the device is closing or dying
@@ -483,6 +537,7 @@ int md_life_open(struct mddev *mddev)
 	spin_unlock(&all_mddevs_lock);
 	return err;
 }
+EXPORT_SYMBOL_IF_KUNIT(md_life_open);
 
 /**
  * md_life_release - the counterpart of md_life_open()
@@ -495,6 +550,7 @@ void md_life_release(struct mddev *mddev)
 	atomic_dec(&mddev->openers);
 	mddev_put(mddev);
 }
+EXPORT_SYMBOL_IF_KUNIT(md_life_release);
 
 /**
  * md_life_begin_closing - keep new openers out, as the array may be stopped
@@ -525,6 +581,7 @@ int md_life_begin_closing(struct mddev *mddev, int openers)
 	spin_unlock(&all_mddevs_lock);
 	return err;
 }
+EXPORT_SYMBOL_IF_KUNIT(md_life_begin_closing);
 
 /**
  * md_life_end_closing - it was not stopped for good: let it be opened again
@@ -541,3 +598,4 @@ void md_life_end_closing(struct mddev *mddev)
 		disk_end_closing(mddev->gendisk);
 	spin_unlock(&all_mddevs_lock);
 }
+EXPORT_SYMBOL_IF_KUNIT(md_life_end_closing);

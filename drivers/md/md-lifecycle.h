@@ -130,4 +130,9 @@ struct mddev *mddev_get(struct mddev *mddev);
 void mddev_put(struct mddev *mddev);
 void mddev_put_locked(struct mddev *mddev);
 
+#if IS_ENABLED(CONFIG_KUNIT)
+void md_life_queue(struct mddev *mddev);
+void md_life_hide(struct mddev *mddev);
+#endif
+
 #endif /* _MD_LIFECYCLE_H */
