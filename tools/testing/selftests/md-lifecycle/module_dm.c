@@ -31,7 +31,6 @@ FIXTURE(module_dm) {
 	struct disk disks[2];
 	struct dm_dev dm, origin;
 	struct task tasks[3];
-	struct task rmmod;
 	struct worker_stall workers;
 	struct inventory before;
 	bool paused;
@@ -70,7 +69,6 @@ FIXTURE_TEARDOWN(module_dm)
 		dm_remove_when_unused(&self->origin);
 	for (i = 0; i < ARRAY_SIZE(self->tasks); i++)
 		task_end(&self->tasks[i]);
-	task_end(&self->rmmod);
 	for (i = 0; i < 2; i++)
 		disk_destroy(&self->disks[i]);
 	inventory_drop(&self->before);
@@ -166,7 +164,7 @@ TEST_F(module_dm, C8_control_file_keeps_it)
 TEST_F(module_dm, C8_open_files_do_not_keep_it)
 {
 	static const char * const attrs[] = {
-		"size", "dm/name", "dm/uuid", "dm/suspended", "queue/nr_requests",
+		"size", "dev", "dm/name", "dm/uuid", "dm/suspended",
 	};
 	int fds[ARRAY_SIZE(attrs)];
 	char path[96], buf[64];
@@ -233,54 +231,6 @@ TEST_F(module_dm, C8_deferred_removal_keeps_it)
 	EXPECT_EQ(-EWOULDBLOCK, module_unload("dm_mod"));
 	worker_stall_end(&self->workers);
 	EXPECT_EQ(0, module_unload_when_unused("dm_mod"));
-	expect_gone(_metadata, self);
-}
-
-static long unload(struct task *task, void *name)
-{
-	return module_unload(name);
-}
-
-struct closer {
-	const struct worker_stall *workers;
-	int fd;
-};
-
-static long close_beside_workers(struct task *task, void *arg)
-{
-	struct closer *closer = arg;
-
-	return worker_stall_join(closer->workers) ?: close(closer->fd);
-}
-
-/* The worker comes too late, and finds that the device has been removed. */
-TEST_F(module_dm, C8_unload_waits_for_the_worker)
-{
-	struct closer closer = { .workers = &self->workers };
-
-	ASSERT_EQ(0, make(self, "linear"));
-	self->fd = dm_open(&self->dm, O_RDONLY);
-	ASSERT_LE(0, self->fd);
-	ASSERT_EQ(0, dm_remove_deferred(&self->dm));
-	if (worker_stall_start(&self->workers))
-		SKIP(return, "workers cannot be kept from running");
-	closer.fd = self->fd;
-	ASSERT_EQ(0, task_start(&self->tasks[0], "the last close", close_beside_workers,
-				&closer, self->fd));
-	close(self->fd);
-	self->fd = -1;
-	ASSERT_EQ(0, task_result(&self->tasks[0]));
-	ASSERT_EQ(0, dm_remove(&self->dm));
-	EXPECT_STREQ("", dm_left(&self->dm));
-	ASSERT_EQ(0, task_start(&self->rmmod, "rmmod", unload, "dm_mod", -1));
-	ASSERT_EQ(0, task_blocked(&self->rmmod)) {
-		TH_LOG("rmmod: %ld", task_result(&self->rmmod));
-	}
-	EXPECT_TRUE(task_is_in(&self->rmmod, "flush_work")) {
-		task_report(&self->rmmod);
-	}
-	worker_stall_end(&self->workers);
-	EXPECT_EQ(0, task_result(&self->rmmod));
 	expect_gone(_metadata, self);
 }
 

@@ -6,9 +6,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <sys/epoll.h>
+#include <sys/select.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -402,22 +401,24 @@ TEST_F(module_md, C8_unload_waits_for_a_write_to_an_attribute)
 
 /* --- who waits for events in /proc/mdstat, as mdadm --monitor does --- */
 
-static long poll_mdstat(struct task *task, void *arg)
+static long select_mdstat(struct task *task, void *arg)
 {
-	struct pollfd pfd = { .events = POLLPRI };
+	int fd = open("/proc/mdstat", O_RDONLY | O_CLOEXEC);
 	char buf[256];
+	fd_set fds;
 
-	pfd.fd = open("/proc/mdstat", O_RDONLY | O_CLOEXEC);
-	if (pfd.fd < 0)
+	if (fd < 0)
 		return -errno;
-	while (read(pfd.fd, buf, sizeof(buf)) > 0)
+	while (read(fd, buf, sizeof(buf)) > 0)
 		;
-	return poll(&pfd, 1, -1) < 0 ? -errno : 0;
+	FD_ZERO(&fds);
+	FD_SET(fd, &fds);
+	return select(fd + 1, NULL, NULL, &fds, NULL) < 0 ? -errno : 0;
 }
 
 TEST_F(module_md, C8_unload_while_mdstat_is_polled)
 {
-	ASSERT_EQ(0, task_start(&self->user, "poll", poll_mdstat, NULL, -1));
+	ASSERT_EQ(0, task_start(&self->user, "select", select_mdstat, NULL, -1));
 	ASSERT_EQ(0, task_blocked(&self->user));
 	ASSERT_EQ(0, task_start(&self->rmmod, "rmmod", unload, "md_mod", -1));
 	expect_unloaded(_metadata, self);
