@@ -11,6 +11,10 @@
 
 #define ROUNDS	10
 
+/* Bytes: what goes on elsewhere does not add up; what a round leaves does. */
+#define MEMORY_NOISE	65536
+#define MEMORY_ROUND	512
+
 int module_rounds(void)
 {
 	const char *rounds = getenv("MD_LIFECYCLE_ROUNDS");
@@ -154,6 +158,8 @@ struct memory memory_used(void)
 	long long kib;
 	FILE *f;
 
+	/* Names and inodes, of /proc and of what modprobe reads. */
+	file_write("3", "/proc/sys/vm/drop_caches");
 	used.slab = slab_bytes(NULL);
 	f = fopen("/proc/meminfo", "re");
 	while (f && fgets(line, sizeof(line), f)) {
@@ -165,4 +171,17 @@ struct memory memory_used(void)
 	if (f)
 		fclose(f);
 	return used;
+}
+
+bool memory_grown(const struct memory *before, int rounds)
+{
+	const long long most = MEMORY_NOISE + rounds * MEMORY_ROUND;
+	struct memory after = memory_used();
+
+	ksft_print_msg("bytes left by %d rounds: slab %lld, percpu %lld, vmalloc %lld\n",
+		       rounds, after.slab - before->slab,
+		       after.percpu - before->percpu, after.vmalloc - before->vmalloc);
+	return after.slab - before->slab > most ||
+	       after.percpu - before->percpu > most ||
+	       after.vmalloc - before->vmalloc > most;
 }

@@ -52,4 +52,7 @@ struct memory {
 
 struct memory memory_used(void);
 
+/* Is it more than @before, by what so many rounds would have left? Says how much. */
+bool memory_grown(const struct memory *before, int rounds);
+
 #endif /* LIFECYCLE_MODULE_H */
