@@ -11,9 +11,12 @@ JOBS=${JOBS:-$(nproc)}
 
 bzimage() { echo "$BUILD/$1/arch/x86/boot/bzImage"; }
 
+# is_base FLAVOUR: made from the base, without the series
+is_base() { [[ $1 == base || $1 == *-base ]]; }
+
 # tree_id FLAVOUR: a name for the sources of this flavour as they are now.
 tree_id() {
-	if [ "$1" = base ]; then
+	if is_base "$1"; then
 		git -C "$LINUX" rev-parse 'base^{tree}'
 		return
 	fi
@@ -39,9 +42,10 @@ set_up() {
 
 # vm FLAVOUR [OPTIONS OF vmtest.sh]
 vm() {
-	local flavour=$1
+	local flavour=$1 modules=$BUILD/$1/installed
 	shift
 	mkdir -p "$BUILD/log"
+	[ ! -d "$modules" ] || set -- -m "$modules" "$@"
 	# shellcheck disable=SC2153 # SELFTEST is from lib.sh
 	TMPDIR=$BUILD/log "$TOP/$SELFTEST/vmtest.sh" -k "$(bzimage "$flavour")" -r "$ROOTFS" -i "$KSELFTEST" "$@"
 }

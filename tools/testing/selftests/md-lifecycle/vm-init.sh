@@ -28,6 +28,13 @@ mount_virtual() {
 	mkdir -p /run/lock /run/mdadm
 } 2>/dev/null
 
+# What vmtest.sh was given by -m; "build" and "source" lead out of the VM.
+mount_modules() {
+	[ -d "$here/modules" ] || return 0
+	mkdir -p /lib/modules
+	mount --bind "$here/modules" /lib/modules
+}
+
 start_udevd() {
 	local daemon=/lib/systemd/systemd-udevd
 	[ -x "$daemon" ] || daemon=udevd
@@ -66,6 +73,7 @@ fi
 
 # Stage 2.
 mount_virtual
+mount_modules
 hostname vm 2>/dev/null
 echo 1 >/proc/sys/kernel/sysrq
 set -a

@@ -23,6 +23,7 @@ Usage: vmtest.sh [OPTIONS]
   -t NAME     run only this test program (may be repeated)
   -c COMMAND  run this bash command instead of the tests
   -s          give a shell instead
+  -m DIR      modules: make modules_install INSTALL_MOD_PATH=DIR
   -f FILE     put FILE into the VM's /tests directory (may be repeated)
   -e VAR=VAL  environment of the tests or the command (may be repeated)
   -u          without udevd
@@ -30,6 +31,7 @@ Usage: vmtest.sh [OPTIONS]
   -o FILE     write the results: pass|fail|xfail|skip, test, reason
   -l FILE     keep the kernel's log as FILE, whatever happens
   -T SECONDS  deadline for the whole VM (default 1800)
+  -O SECONDS  deadline for each test program (default: as in "settings")
   -H SECONDS  the VM hangs when nothing was printed for so long (default 180)
   -a WORDS    more words for the kernel's command line
   -M MiB      memory (default 2048)
@@ -37,10 +39,10 @@ MD_LIFECYCLE_ACCEL=kvm|tcg: do not try KVM, use this.
 END
 }
 
-kernel='' root='' install='' log='' results='' command='' append='' memory=2048
-shell=0 udevd=1 scan=1 deadline=1800 silence=180
+kernel='' root='' install='' modules='' log='' results='' command='' append=''
+shell=0 udevd=1 scan=1 memory=2048 deadline=1800 timeout='' silence=180
 tests=() files=() env=()
-while getopts k:r:i:t:c:sf:e:uWo:l:T:H:a:M:h opt; do
+while getopts k:r:i:t:c:sm:f:e:uWo:l:T:O:H:a:M:h opt; do
 	case $opt in
 	k) kernel=$OPTARG ;;
 	r) root=$OPTARG ;;
@@ -48,6 +50,7 @@ while getopts k:r:i:t:c:sf:e:uWo:l:T:H:a:M:h opt; do
 	t) tests+=("${OPTARG#md-lifecycle:}") ;;
 	c) command=$OPTARG ;;
 	s) shell=1 ;;
+	m) modules=$OPTARG ;;
 	f) files+=("$OPTARG") ;;
 	e) env+=("$OPTARG") ;;
 	u) udevd=0 ;;
@@ -55,6 +58,7 @@ while getopts k:r:i:t:c:sf:e:uWo:l:T:H:a:M:h opt; do
 	o) results=$OPTARG ;;
 	l) log=$OPTARG ;;
 	T) deadline=$OPTARG ;;
+	O) timeout=$OPTARG ;;
 	H) silence=$OPTARG ;;
 	a) append=$OPTARG ;;
 	M) memory=$OPTARG ;;
@@ -76,6 +80,8 @@ command -v qemu-system-x86_64 >/dev/null || skip "no qemu-system-x86_64 here"
 	skip "no installed kselftests (option -i)"
 [ -z "$install" ] || [ -x "$install/run_kselftest.sh" ] ||
 	skip "no run_kselftest.sh in $install (option -i)"
+[ -z "$modules" ] || [ -d "$modules/lib/modules" ] ||
+	skip "no modules in $modules (option -m)"
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/vmtest.XXXXXX")
 serial=$work/serial.log
@@ -126,7 +132,7 @@ make_tests_image() {
 		for t in ${tests[@]+"${tests[@]}"}; do
 			args+=(-t "md-lifecycle:$t")
 		done
-		printf './run_kselftest.sh %s\n' "${args[*]}"
+		printf './run_kselftest.sh %s\n' "${timeout:+-o $timeout }${args[*]}"
 	fi >"$work/vm-cmd"
 	cp "$here/vm-init.sh" "$work/vm-init.sh"
 	chmod 755 "$work/vm-init.sh"
@@ -134,6 +140,7 @@ make_tests_image() {
 	files=(vm-env vm-cmd vm-init.sh ${files[@]+"${files[@]##*/}"})
 	args=(-C "$work" "${files[@]}")
 	[ -z "$install" ] || args+=(-C "$(realpath "$install")" .)
+	[ -z "$modules" ] || args+=(-C "$(realpath "$modules")/lib" modules)
 	tar -cf "$work/tests.img" --owner=0 --group=0 "${args[@]}"
 }
 
