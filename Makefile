@@ -15,6 +15,8 @@ compare: ## the same selftests on the base and the patched kernel, one table
 	@scripts/compare
 matrix: ## mdadm 4.2, 4.4 and 4.6, with udevd and without, one table
 	@scripts/matrix
+mutants: ## break the patched kernel in many ways, one at a time: do the tests notice?
+	@scripts/mutants
 shell: ## a shell in the VM
 	@scripts/shell
 bench: ## a small benchmark, base against patched
@@ -28,4 +30,4 @@ help: ## this list
 
 -include scripts/series.mk
 
-.PHONY: noautoload run test kunit compare matrix shell bench check clean help
+.PHONY: noautoload run test kunit compare matrix mutants shell bench check clean help
