@@ -9,6 +9,7 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
+#include <linux/fs.h>
 #include <linux/loop.h>
 
 #include "kselftest_harness.h"
@@ -1090,6 +1091,151 @@ TEST_F(dm_device_dead, C13_reload_with_dead_paths)
 	ASSERT_EQ(0, dm_resume(&self->dm));
 	EXPECT_EQ(0, read_block(&self->dm, got));
 	EXPECT_EQ('p', got[0]);
+}
+
+/* --- bios that need more clones than there is memory for --- */
+
+#define FAILSLAB "/sys/kernel/debug/failslab/"
+#define RESERVE "/sys/module/dm_mod/parameters/reserved_bio_based_ios"
+
+/*
+ * A discard of a device with three stripes needs three clones. Where there is no
+ * memory two of them come from a reserve of three: the first discard takes two,
+ * and does not end, the next one takes one and waits for another.
+ */
+static const char * const fault_files[] = {
+	"probability", "interval", "times", "task-filter", "ignore-gfp-wait", "verbose",
+};
+
+static const char * const fault_values[] = { "100", "1", "-1", "Y", "N", "0" };
+
+#define FAULT_FILES	6
+
+FIXTURE(dm_device_reserve) {
+	char old_fault[FAULT_FILES][32], old_reserve[32];
+	struct disk next;
+	struct leg leg;
+	struct dm_dev dm;
+	struct task first, second, loader;
+	int fd;
+};
+
+/* As leg_create(), on a disk that can be told to discard. */
+static int leg_create_discarding(struct leg *leg, unsigned int mib)
+{
+	const struct disk *disk = &leg->below;
+	struct dm_row row;
+	int ret;
+
+	ret = disk_create(&leg->below, mib, true) ?:
+	      disk_power_off(disk) ?:
+	      file_write("1", "/sys/kernel/config/nullb/%s/discard", disk->name) ?:
+	      come_back(disk) ?:
+	      dm_create(&leg->dm, "leg");
+	if (ret)
+		return ret;
+	row = dm_linear(disk, mib * SECTORS_PER_MIB);
+	leg->disk.major = leg->dm.major;
+	leg->disk.minor = leg->dm.minor;
+	return dm_load(&leg->dm, &row, 1) ?: dm_resume(&leg->dm);
+}
+
+FIXTURE_SETUP(dm_device_reserve)
+{
+	const char *missing = dm_missing() ?: task_missing();
+	struct dm_row row = { .len = 3 * SECTORS_PER_MIB, .type = "striped" };
+	int i;
+
+	self->fd = -1;
+	if (!missing && !path_exists(FAILSLAB "task-filter"))
+		missing = "no CONFIG_FAILSLAB in debugfs";
+	if (!missing && !dm_has_target("striped"))
+		missing = "no striped target";
+	if (missing)
+		SKIP(return, "%s", missing);
+	udev_pause();
+	ASSERT_EQ(0, disk_create(&self->next, 8, false));
+	ASSERT_EQ(0, leg_create_discarding(&self->leg, 8));
+	ASSERT_EQ(0, file_read(self->old_reserve, sizeof(self->old_reserve), RESERVE));
+	ASSERT_EQ(0, file_write("1", RESERVE));
+	ASSERT_EQ(0, dm_create(&self->dm, "device"));
+	snprintf(row.params, sizeof(row.params), "3 128 %u:%u 0 %u:%u 4096 %u:%u 8192",
+		 self->leg.disk.major, self->leg.disk.minor,
+		 self->leg.disk.major, self->leg.disk.minor,
+		 self->leg.disk.major, self->leg.disk.minor);
+	ASSERT_EQ(0, dm_load(&self->dm, &row, 1));
+	ASSERT_EQ(0, dm_resume(&self->dm));
+	self->fd = dm_open(&self->dm, O_RDWR);
+	ASSERT_LE(0, self->fd);
+	for (i = 0; i < FAULT_FILES; i++) {
+		ASSERT_EQ(0, file_read(self->old_fault[i], sizeof(self->old_fault[i]),
+				       FAILSLAB "%s", fault_files[i]));
+		ASSERT_EQ(0, file_write(fault_values[i], FAILSLAB "%s", fault_files[i]));
+	}
+}
+
+FIXTURE_TEARDOWN(dm_device_reserve)
+{
+	int i;
+
+	leg_release(&self->leg);
+	task_end(&self->loader);
+	task_end(&self->second);
+	task_end(&self->first);
+	for (i = FAULT_FILES - 1; i >= 0; i--)
+		if (self->old_fault[i][0])
+			file_write(self->old_fault[i], FAILSLAB "%s", fault_files[i]);
+	if (self->old_reserve[0])
+		file_write(self->old_reserve, RESERVE);
+	if (self->fd >= 0)
+		close(self->fd);
+	dm_remove_when_unused(&self->dm);
+	leg_destroy(&self->leg);
+	disk_destroy(&self->next);
+	udev_resume();
+}
+
+static long discard_without_memory(struct task *task, void *arg)
+{
+	struct _test_data_dm_device_reserve *self = arg;
+	uint64_t range[2] = { 0, 3ULL * 1024 * 1024 };
+	int ret;
+
+	ret = file_write("1", "/proc/self/make-it-fail");
+	if (ret)
+		return ret;
+	if (ioctl(self->fd, BLKDISCARD, range))
+		ret = -errno;
+	return ret ?: file_write("0", "/proc/self/make-it-fail");
+}
+
+static long load_meanwhile(struct task *task, void *arg)
+{
+	struct _test_data_dm_device_reserve *self = arg;
+
+	return load(&self->dm, &self->next);
+}
+
+/* What waits for memory and what opens a table's devices have to do nothing. */
+TEST_F(dm_device_reserve, B15_load_while_io_waits_for_the_reserve)
+{
+	ASSERT_EQ(0, leg_stall(&self->leg));
+	ASSERT_EQ(0, task_start(&self->first, "a discard", discard_without_memory,
+				self, self->fd));
+	ASSERT_EQ(0, task_blocked(&self->first));
+	ASSERT_FALSE(task_is_in(&self->first, "bio_alloc_bioset"));
+	ASSERT_EQ(0, task_start(&self->second, "another one",
+				discard_without_memory, self, self->fd));
+	ASSERT_EQ(0, task_blocked(&self->second));
+	ASSERT_TRUE(task_is_in(&self->second, "bio_alloc_bioset")) {
+		task_report(&self->second);
+	}
+	ASSERT_EQ(0, task_start(&self->loader, "TABLE_LOAD", load_meanwhile, self,
+				-1));
+	EXPECT_EQ(0, task_result(&self->loader));
+	leg_release(&self->leg);
+	EXPECT_EQ(0, task_result(&self->first));
+	EXPECT_EQ(0, task_result(&self->second));
 }
 
 TEST_HARNESS_MAIN

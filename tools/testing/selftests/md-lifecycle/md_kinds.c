@@ -131,6 +131,14 @@ MAKE(container)
 	ASSERT_LE(0, self->held);
 }
 
+/* The same, before it has got a disk. */
+MAKE(container_empty)
+{
+	self->fd = create(&self->md);
+	ASSERT_LE(0, self->fd);
+	ASSERT_EQ(0, md_attr_write(&self->md, "metadata_version", "external:test"));
+}
+
 /* An array in such a set: mdadm makes it without an ioctl. */
 MAKE(external)
 {
@@ -329,6 +337,7 @@ FIXTURE_VARIANT_ADD(md_kinds, inactive) { .make = inactive, .shape = { .level = 
 FIXTURE_VARIANT_ADD(md_kinds, readonly) { .make = readonly, .shape = { .level = 1 } };
 FIXTURE_VARIANT_ADD(md_kinds, read_auto) { .make = read_auto, .shape = { .level = 1 } };
 FIXTURE_VARIANT_ADD(md_kinds, container) { .make = container };
+FIXTURE_VARIANT_ADD(md_kinds, container_empty) { .make = container_empty };
 FIXTURE_VARIANT_ADD(md_kinds, external) { .make = external };
 FIXTURE_VARIANT_ADD(md_kinds, write_mostly) { .make = write_mostly, .shape = { .level = 1 } };
 FIXTURE_VARIANT_ADD(md_kinds, member_failed) { .make = member_failed, .shape = { .level = 5 } };

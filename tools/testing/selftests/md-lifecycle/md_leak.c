@@ -51,9 +51,11 @@ FIXTURE_TEARDOWN(md_leak)
 
 static int lives(struct _test_data_md_leak *self, int nr)
 {
+	char errors[64];
 	uint64_t end;
 	int fd, ret;
 
+	snprintf(errors, sizeof(errors), "dev-%s/errors", self->disks[0].name);
 	while (nr--) {
 		/* Who else has the last one open, or opens it, is no matter here. */
 		end = now_ms() + DEADLINE_MS;
@@ -65,7 +67,9 @@ static int lives(struct _test_data_md_leak *self, int nr)
 		} while ((fd == -ENODEV || fd == -ENXIO) && now_ms() < end);
 		if (fd < 0)
 			return fd;
-		ret = md_build(fd, self->disks, 2) ?: md_stop_when_unused(fd);
+		ret = md_build(fd, self->disks, 2) ?:
+		      md_attr_write(&self->md, errors, "0") ?:
+		      md_stop_when_unused(fd);
 		close(fd);
 		if (ret)
 			return ret;

@@ -263,6 +263,142 @@ TEST_F(md_races_readonly, B1_readonly_while_a_stop_waits)
 	EXPECT_STREQ("", md_left_in_the_end(&array->md));
 }
 
+/* --- to write to its attributes, and to open it --- */
+
+FIXTURE(md_races_closing) {
+	struct array array;
+	struct leg second;
+	struct task opener, writer;
+	char old_create[8];
+};
+
+FIXTURE_SETUP(md_races_closing)
+{
+	self->array.fd = -1;
+	if (races_missing())
+		SKIP(return, "%s", races_missing());
+	udev_pause();
+	ASSERT_EQ(0, md_param_set("create_on_open", "Y", self->old_create,
+				  sizeof(self->old_create)));
+	array_setup(_metadata, &self->array, "leg");
+	ASSERT_EQ(0, leg_create(&self->second, "second", 8));
+}
+
+FIXTURE_TEARDOWN(md_races_closing)
+{
+	leg_release(&self->second);
+	leg_release(&self->array.leg);
+	task_end(&self->opener);
+	task_end(&self->writer);
+	array_teardown(&self->array);
+	leg_destroy(&self->second);
+	md_param_set("create_on_open", self->old_create, NULL, 0);
+	udev_resume();
+}
+
+static long add_second_leg(struct task *task, void *arg)
+{
+	struct _test_data_md_races_closing *self = arg;
+	char dev[32];
+
+	snprintf(dev, sizeof(dev), "%u:%u", self->second.disk.major,
+		 self->second.disk.minor);
+	return md_attr_write(&self->array.md, "new_dev", dev);
+}
+
+static long set_layout(struct task *task, void *arg)
+{
+	struct array *array = arg;
+
+	return md_attr_write(&array->md, "layout", "0");
+}
+
+static long clear(struct task *task, void *arg)
+{
+	struct array *array = arg;
+
+	return md_attr_write(&array->md, "array_state", "clear");
+}
+
+static long open_readonly(struct task *task, void *arg)
+{
+	struct array *array = arg;
+
+	return md_open(&array->md, O_RDONLY);
+}
+
+/*
+ * A stop drops the lock once, to let the sync thread end. Who gets it then is
+ * let through; who comes after that finds an array that has been stopped.
+ */
+TEST_F(md_races_closing, B14_write_behind_a_stop)
+{
+	struct array *array = &self->array;
+
+	hold_lock(_metadata, array);
+	let_stop_wait(_metadata, array);
+	ASSERT_EQ(0, leg_stall(&self->second));
+	ASSERT_EQ(0, task_start(&array->other, "new_dev of the second leg",
+				add_second_leg, self, -1));
+	ASSERT_EQ(0, task_blocked(&array->other));
+	leg_release(&array->leg);
+	EXPECT_NE(-ETIMEDOUT, task_result(&array->holder));
+	ASSERT_EQ(0, task_blocked(&array->stopper));
+	ASSERT_TRUE(task_is_in(&array->stopper, "do_md_stop"));
+	ASSERT_EQ(0, task_blocked(&array->other));
+	ASSERT_TRUE(task_is_in(&array->other, "md_import_device"));
+
+	ASSERT_EQ(0, task_start(&self->writer, "layout", set_layout, array, -1));
+	ASSERT_EQ(0, task_blocked(&self->writer));
+	leg_release(&self->second);
+	EXPECT_EQ(-ENODEV, task_result(&self->writer));
+	EXPECT_EQ(0, task_result(&array->stopper));
+	EXPECT_STREQ("", md_left_in_the_end(&array->md));
+}
+
+/* Somebody wants it read-only, which it is, and gives up: that opens nothing. */
+TEST_F(md_races_closing, C7_only_who_closes_lets_open)
+{
+	struct array *array = &self->array;
+
+	ASSERT_EQ(0, md_attr_write(&array->md, "array_state", "readonly"));
+	hold_lock(_metadata, array);
+	let_stop_wait(_metadata, array);
+	ASSERT_EQ(0, task_start(&self->writer, "readonly", set_readonly, array,
+				-1));
+	ASSERT_EQ(0, task_blocked(&self->writer));
+	ASSERT_TRUE(task_is_in(&self->writer, "array_state_store"));
+	ASSERT_EQ(0, task_kill(&self->writer));
+
+	ASSERT_EQ(0, task_start(&self->opener, "open", open_readonly, array, -1));
+	EXPECT_EQ(0, task_blocked(&self->opener));
+	leg_release(&array->leg);
+	EXPECT_EQ(0, task_result(&array->stopper));
+	EXPECT_LE(0, task_result(&self->opener));
+}
+
+/* Who has closed it lets it be opened again, even if he is killed. */
+TEST_F(md_races_closing, C7_opened_after_a_clear_was_killed)
+{
+	struct array *array = &self->array;
+	int fd;
+
+	ASSERT_EQ(0, md_run(array->fd));
+	array_close(array);
+	/* The first open reads it, for partitions. */
+	fd = md_open(&array->md, O_RDONLY);
+	ASSERT_LE(0, fd);
+	close(fd);
+	hold_lock(_metadata, array);
+	ASSERT_EQ(0, task_start(&self->writer, "clear", clear, array, -1));
+	ASSERT_EQ(0, task_blocked(&self->writer));
+	ASSERT_TRUE(task_is_in(&self->writer, "array_state_store"));
+	ASSERT_EQ(0, task_kill(&self->writer));
+
+	ASSERT_EQ(0, task_start(&self->opener, "open", open_readonly, array, -1));
+	EXPECT_LE(0, task_result(&self->opener));
+}
+
 /* --- to have it as a member --- */
 
 FIXTURE(md_races_member) {

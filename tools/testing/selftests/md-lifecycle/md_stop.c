@@ -9,6 +9,7 @@
 
 #include "kselftest_harness.h"
 #include "lifecycle.h"
+#include "trace.h"
 
 FIXTURE(md_stop) {
 	struct disk disks[2];
@@ -208,6 +209,79 @@ TEST_F(md_stop, B8_one_add_and_one_remove)
 	ASSERT_STREQ("", md_left_in_the_end(&self->md));
 	EXPECT_EQ(0, uevent_count(self->uevents, &self->disks[0], name, "remove"));
 	EXPECT_EQ(0, uevent_count(self->uevents, &self->disks[0], name, "add"));
+}
+
+/* udev would open it again for a change of a disk that is about to go. */
+TEST_F(md_stop, B8_no_change_when_a_read_only_one_is_stopped)
+{
+	char name[sizeof(self->md.name)];
+
+	self->uevents = uevent_open();
+	ASSERT_LE(0, self->uevents);
+	snprintf(name, sizeof(name), "%s", self->md.name);
+	start(_metadata, self);
+	ASSERT_EQ(0, md_ioctl(self->fd, STOP_ARRAY_RO, NULL));
+	EXPECT_EQ(1, uevent_count_with(self->uevents, &self->disks[0], name,
+				       "change", "DISK_RO=1"));
+	ASSERT_EQ(0, md_stop_when_unused(self->fd));
+	md_close(&self->fd);
+	ASSERT_STREQ("", md_left_in_the_end(&self->md));
+	EXPECT_EQ(0, uevent_count_with(self->uevents, &self->disks[0], name,
+				       "change", "DISK_RO=0"));
+}
+
+/* --- trace events --- */
+
+struct seen {
+	char dev[24];
+	char text[256];
+};
+
+/* What comes behind number and name, which are those of one device. */
+static void note_event(void *arg, pid_t tid, const char *fields)
+{
+	struct seen *seen = arg;
+	size_t len = strlen(seen->text);
+	const char *what = strstr(fields, "old=");
+
+	if (what && !strncmp(fields, seen->dev, strlen(seen->dev)))
+		snprintf(seen->text + len, sizeof(seen->text) - len, "%s;", what);
+}
+
+TEST_F(md_stop, B18_life_is_traced)
+{
+	static const char states[] =
+		"old=none new=nascent reason=new_array;old=nascent new=live reason=ready;"
+		"old=live new=dying reason=stop;old=dying new=gone reason=deleted;"
+		"old=gone new=none reason=freed;";
+	static const char holds[] =
+		"old=none new=until_stop reason=new_array;"
+		"old=until_stop new=none reason=stop;";
+	uint64_t end = now_ms() + DEADLINE_MS;
+	struct events life, hold;
+	struct seen seen = {};
+
+	if (events_start(&life, "md/md_life") || events_start(&hold, "md/md_hold"))
+		SKIP(return, "no trace events");
+	start(_metadata, self);
+	snprintf(seen.dev, sizeof(seen.dev), "9,%u ", self->md.minor);
+	if (variant->named)
+		ASSERT_EQ(0, file_read(seen.dev, sizeof(seen.dev) - 1,
+				       "/sys/block/%s/dev", self->md.name));
+	*strchrnul(seen.dev, ':') = ',';
+	ASSERT_EQ(0, md_stop_when_unused(self->fd));
+	md_close(&self->fd);
+
+	/* Who has the memory a little longer is nobody's concern. */
+	do {
+		EXPECT_LE(0, events_read(&life, note_event, &seen));
+	} while (!strstr(seen.text, "freed") && now_ms() < end);
+	EXPECT_STREQ(states, seen.text);
+	memset(seen.text, 0, sizeof(seen.text));
+	EXPECT_LE(0, events_read(&hold, note_event, &seen));
+	EXPECT_STREQ(holds, seen.text);
+	events_stop(&life);
+	events_stop(&hold);
 }
 
 TEST_HARNESS_MAIN

@@ -166,10 +166,14 @@ TEST_F(md_switch, B10_stop_twice_then_assemble)
  */
 TEST_F(md_switch, B14_no_array_on_a_stopped_one)
 {
+	mdu_bitmap_file_t file;
+
 	create(_metadata, self);
 	build(_metadata, self);
 	ASSERT_EQ(0, md_stop(self->fd));
 	EXPECT_EQ(-ENODEV, md_build(self->fd, self->disks, 2));
+	/* Nor is it asked about what it has not got any more. */
+	EXPECT_EQ(-ENODEV, md_ioctl(self->fd, GET_BITMAP_FILE, &file));
 	md_close(&self->fd);
 	EXPECT_STREQ("", md_left_in_the_end(&self->md));
 }
