@@ -302,6 +302,7 @@ inline unlock_reconfig(i)
 /* md_life_touch(): the hold of a device that an open has made ends */
 inline touch(i)
 {
+	use(i);
 	if
 	:: md[i].hold == UNTIL_IOCTL ->
 		lock_all();
@@ -381,6 +382,8 @@ inline make(until, i, old)
 		:: atomic { unit == NOBODY && made == N ->
 			no_memory = 1; unlock_all(); unlock(md_create_mutex); break }
 		:: atomic { unit == NOBODY && made < N ->
+			/* A node of devtmpfs is there because a device is, or was. */
+			claim(through == OWN_NODE, comes_back);
 			i = made; made++; unit = i; unlock_all();
 			md[i].users = 1; md[i].refs = 1 };
 			if
@@ -666,8 +669,8 @@ inline stop(i, mine, err)
 			:: !OLD && err == OK ->
 				atomic { use(i); md[i].queued = 1 };
 				if
-				:: atomic { md[i].gone -> use(i) }
-				:: skip		/* killed: the deletion goes on */
+				:: true -> atomic { md[i].gone -> use(i) }
+				:: true		/* killed: the deletion goes on */
 				fi
 			:: else ->
 				/* md_life_end_closing() */
@@ -773,7 +776,10 @@ proctype observer()
 	done++
 }
 
-/* mdadm on a node of its own: makes a device, assembles an array, stops it */
+/*
+ * mdadm on a node of its own: makes a device, assembles an array, stops it; or
+ * makes one, and thinks better of it
+ */
 proctype user()
 {
 	FILE;
@@ -781,8 +787,10 @@ proctype user()
 	open_node(OWN_NODE, i, err);
 	if
 	:: err == OK ->
-		configure(i);
-		stop(i, 1, err);
+		if
+		:: true -> configure(i); stop(i, 1, err)
+		:: true -> look(i)
+		fi;
 		close(i)
 	:: else
 	fi;
@@ -792,7 +800,7 @@ proctype user()
 /* echo md0 > new_array: the device is to stay */
 proctype namer()
 {
-	byte i = NOBODY, old = NOBODY;
+	byte i = NOBODY, old = NOBODY, through = OWN_NODE;
 
 	make(UNTIL_STOP, i, old);
 	done++
