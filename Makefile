@@ -11,6 +11,8 @@ noautoload: ## selftests in a kernel that makes no device when a node is opened
 	@scripts/test noautoload
 kunit: ## the KUnit tests, in a kernel that is a process of this machine
 	@scripts/kunit
+model: ## every state of the model of the md life, by SPIN
+	@scripts/model
 compare: ## the same selftests on the base and the patched kernel, one table
 	@scripts/compare
 matrix: ## mdadm 4.2, 4.4 and 4.6, with udevd and without, one table
@@ -28,4 +30,4 @@ help: ## this list
 
 -include scripts/series.mk
 
-.PHONY: noautoload run test kunit compare matrix shell bench check clean help
+.PHONY: noautoload run test kunit model compare matrix shell bench check clean help

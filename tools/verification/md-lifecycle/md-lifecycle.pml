@@ -784,7 +784,9 @@ proctype user()
 {
 	FILE;
 
-	open_node(OWN_NODE, i, err);
+	through = OWN_NODE;
+	open_node(through, i, err);
+	through = 0;
 	if
 	:: err == OK ->
 		if
