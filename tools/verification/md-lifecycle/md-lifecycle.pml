@@ -68,7 +68,10 @@
 #define OLD 0
 #endif
 
-/* What can be left out of the new design, to see that it is missed. */
+/*
+ * What can be left out of the new design, to see that it is missed.  The ones
+ * marked ! are not missed in the scenarios of scripts/model so far.
+ */
 #define NOTHING		0
 #define UNLINK_CHECK	1	/* blkdev_get_for_open(): -ESTALE if the node has gone */
 #define NR_CLOSED_CHECK	2	/* ... and once more if a disk has been deleted since */
@@ -77,9 +80,9 @@
 #define WAIT_UNLOCKED	5	/* md_life_delete() without reconfig_mutex */
 #define BREAK_ACTIVE	6	/* md_attr_store(): give the active reference back */
 #define LATE_END	7	/* disk_end_closing() when the number is free */
-#define OVER_CHECK	8	/* do_md_stop(): has another stop been faster? */
-#define END_CLOSING	9	/* a stop that fails lets the opens go on */
-#define STATE_CHECK	10	/* mddev_get(): not if its life is over */
+#define OVER_CHECK	8	/* ! do_md_stop(): has another stop been faster? */
+#define END_CLOSING	9	/* ! a stop that fails lets the opens go on */
+#define STATE_CHECK	10	/* ! mddev_get(): not if its life is over */
 #define TOUCH		11	/* md_ioctl(): a look ends the hold, too */
 #ifndef WITHOUT
 #define WITHOUT NOTHING
