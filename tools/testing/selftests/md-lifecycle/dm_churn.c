@@ -104,17 +104,9 @@ static int op_create(struct churn *churn, unsigned int *seed)
 	return dm_call(pick_dev(churn, seed), DM_DEV_CREATE, 0, NULL, 0, NULL);
 }
 
-static struct dm_row row_of(const struct disk *disk)
-{
-	struct dm_row row = { .len = SECTORS_PER_MIB, .type = "linear" };
-
-	snprintf(row.params, sizeof(row.params), "%u:%u 0", disk->major, disk->minor);
-	return row;
-}
-
 static int op_load(struct churn *churn, unsigned int *seed)
 {
-	struct dm_row row = row_of(&churn->disks[pick(seed, 2)]);
+	struct dm_row row = dm_linear(&churn->disks[pick(seed, 2)], SECTORS_PER_MIB);
 
 	return dm_load(pick_dev(churn, seed), &row, 1);
 }
@@ -191,7 +183,8 @@ static int op_table(struct churn *churn, unsigned int *seed)
 	if (ret || !table[0])
 		return ret;
 	for (i = 0; i < 2; i++) {
-		snprintf(want, sizeof(want), "linear %s", row_of(&churn->disks[i]).params);
+		snprintf(want, sizeof(want), "linear %s",
+			 dm_linear(&churn->disks[i], SECTORS_PER_MIB).params);
 		if (!strcmp(want, table))
 			return 0;
 	}

@@ -22,10 +22,7 @@
 
 static struct dm_row linear(const struct disk *disk)
 {
-	struct dm_row row = { .len = SECTORS_PER_MIB, .type = "linear" };
-
-	snprintf(row.params, sizeof(row.params), "%u:%u 0", disk->major, disk->minor);
-	return row;
+	return dm_linear(disk, SECTORS_PER_MIB);
 }
 
 static int load(const struct dm_dev *dm, const struct disk *disk)

@@ -328,23 +328,6 @@ static int rename_by_uuid(struct _test_data_dm_errno *self, const struct row *ro
 
 /* --- load --- */
 
-static struct dm_row linear(const struct disk *disk, uint64_t len)
-{
-	struct dm_row row = { .len = len, .type = "linear" };
-
-	snprintf(row.params, sizeof(row.params), "%u:%u 0", disk->major, disk->minor);
-	return row;
-}
-
-static struct dm_row multipath(const struct disk *disk, uint64_t len)
-{
-	struct dm_row row = { .len = len, .type = "multipath" };
-
-	snprintf(row.params, sizeof(row.params), "0 0 1 1 round-robin 0 1 1 %u:%u 1",
-		 disk->major, disk->minor);
-	return row;
-}
-
 static int load(struct _test_data_dm_errno *self, struct dm_row row)
 {
 	return dm_load(&self->dm, &row, 1);
@@ -352,7 +335,7 @@ static int load(struct _test_data_dm_errno *self, struct dm_row row)
 
 static int load_good(struct _test_data_dm_errno *self, const struct row *row)
 {
-	return load(self, linear(&self->disk, SECTORS));
+	return load(self, dm_linear(&self->disk, SECTORS));
 }
 
 /* With a parameter string, as it is */
@@ -366,7 +349,7 @@ static int load_word(struct _test_data_dm_errno *self, const struct row *row)
 
 static int load_type(struct _test_data_dm_errno *self, const struct row *row)
 {
-	struct dm_row table = linear(&self->disk, SECTORS);
+	struct dm_row table = dm_linear(&self->disk, SECTORS);
 
 	table.type = row->word;
 	return load(self, table);
@@ -379,7 +362,7 @@ static int load_nothing(struct _test_data_dm_errno *self, const struct row *row)
 
 static int load_gap(struct _test_data_dm_errno *self, const struct row *row)
 {
-	struct dm_row table = linear(&self->disk, SECTORS);
+	struct dm_row table = dm_linear(&self->disk, SECTORS);
 
 	table.start = 8;
 	return load(self, table);
@@ -389,7 +372,7 @@ static int load_itself(struct _test_data_dm_errno *self, const struct row *row)
 {
 	struct disk own = { .major = self->dm.major, .minor = self->dm.minor };
 
-	return load(self, linear(&own, SECTORS));
+	return load(self, dm_linear(&own, SECTORS));
 }
 
 static int load_claimed(struct _test_data_dm_errno *self, const struct row *row)
@@ -401,7 +384,7 @@ static int load_claimed(struct _test_data_dm_errno *self, const struct row *row)
 	if (ret)
 		return ret;
 	fd = open(claimed.path, O_RDONLY | O_EXCL | O_CLOEXEC);
-	ret = fd < 0 ? -errno : load(self, linear(&claimed, SECTORS));
+	ret = fd < 0 ? -errno : load(self, dm_linear(&claimed, SECTORS));
 	if (fd >= 0)
 		close(fd);
 	if (!ret)
@@ -412,7 +395,7 @@ static int load_claimed(struct _test_data_dm_errno *self, const struct row *row)
 
 static int load_too_long(struct _test_data_dm_errno *self, const struct row *row)
 {
-	return load(self, linear(&self->disk, 1024 * SECTORS));
+	return load(self, dm_linear(&self->disk, 1024 * SECTORS));
 }
 
 static int use_too_long(struct _test_data_dm_errno *self, const struct row *row)
@@ -422,7 +405,7 @@ static int use_too_long(struct _test_data_dm_errno *self, const struct row *row)
 
 static int load_request_based(struct _test_data_dm_errno *self, const struct row *row)
 {
-	return load(self, multipath(&self->disk, 8 * SECTORS));
+	return load(self, dm_multipath(&self->disk, 8 * SECTORS));
 }
 
 /* --- messages --- */
@@ -440,23 +423,12 @@ static int message(struct _test_data_dm_errno *self, const struct row *row)
 
 /* --- the block device --- */
 
-/* Open and close. */
-static int try_open(const char *path, int flags)
-{
-	int fd = open(path, flags | O_CLOEXEC);
-
-	if (fd < 0)
-		return -errno;
-	close(fd);
-	return 0;
-}
-
 static int open_devtmpfs(struct _test_data_dm_errno *self, const struct row *row)
 {
 	char path[64];
 
 	snprintf(path, sizeof(path), "/dev/dm-%u", self->dm.minor);
-	return try_open(path, row->flags);
+	return open_and_close(path, row->flags);
 }
 
 static int open_node(struct _test_data_dm_errno *self, const struct row *row)
@@ -486,7 +458,7 @@ static int open_old_node(struct _test_data_dm_errno *self, const struct row *row
 	char path[64];
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", self->node_fd);
-	return try_open(path, row->flags);
+	return open_and_close(path, row->flags);
 }
 
 static int load_readonly(struct _test_data_dm_errno *self)
@@ -861,7 +833,7 @@ static int open_and_unlink_node(struct _test_data_dm_errno *self)
 
 static int enter(struct _test_data_dm_errno *self)
 {
-	struct dm_row table = linear(self->state == REMOVING ? &self->leg.disk : &self->disk,
+	struct dm_row table = dm_linear(self->state == REMOVING ? &self->leg.disk : &self->disk,
 				     SECTORS);
 	int ret;
 
@@ -873,7 +845,8 @@ static int enter(struct _test_data_dm_errno *self)
 	if (self->state == NONE)
 		return dm_remove(&self->dm);
 	if (self->state == FAILED)
-		return load(self, multipath(&self->disk, 1024 * SECTORS)) == -EINVAL ? 0 : -EPROTO;
+		return load(self, dm_multipath(&self->disk, 1024 * SECTORS)) == -EINVAL ?
+		       0 : -EPROTO;
 
 	ret = load(self, table);
 	if (ret || self->state == LOADED)
@@ -990,7 +963,7 @@ static int make_live(struct dm_dev *dm, const struct dm_row *row)
 
 static int make_linear(struct _test_data_dm_wait *self)
 {
-	struct dm_row row = linear(&self->leg.disk, SECTORS);
+	struct dm_row row = dm_linear(&self->leg.disk, SECTORS);
 
 	return make_live(&self->dm, &row);
 }

@@ -45,16 +45,6 @@ static int disk_fill(const struct disk *disk)
 	return ret;
 }
 
-static struct dm_row row_of(bool rq, const struct disk *disk, uint64_t len)
-{
-	struct dm_row row = { .len = len, .type = rq ? "multipath" : "linear" };
-
-	snprintf(row.params, sizeof(row.params),
-		 rq ? "0 0 1 1 round-robin 0 1 1 %u:%u 1" : "%u:%u 0",
-		 disk->major, disk->minor);
-	return row;
-}
-
 /* Does the device read as block @nr of its disk at @at? */
 static int read_block(const struct dm_dev *dm, unsigned int at, unsigned int nr)
 {
@@ -127,14 +117,16 @@ FIXTURE_TEARDOWN(dm_load)
 
 static int load_kind(struct _test_data_dm_load *self, bool rq)
 {
-	struct dm_row row = row_of(rq, &self->disk, SECTORS_PER_MIB);
+	struct dm_row row = rq ? dm_multipath(&self->disk, SECTORS_PER_MIB) :
+				 dm_linear(&self->disk, SECTORS_PER_MIB);
 
 	return dm_load(&self->dm, &row, 1);
 }
 
 static int load_too_long(struct _test_data_dm_load *self, bool rq)
 {
-	struct dm_row row = row_of(rq, &self->disk, TOO_LONG);
+	struct dm_row row = rq ? dm_multipath(&self->disk, TOO_LONG) :
+				 dm_linear(&self->disk, TOO_LONG);
 
 	return dm_load(&self->dm, &row, 1);
 }
@@ -238,7 +230,8 @@ static void fault_start(struct __test_metadata *_metadata,
 static int load_failing(struct _test_data_dm_load *self, bool rq,
 			unsigned int nr, bool *hit)
 {
-	struct dm_row row = row_of(rq, &self->disk, SECTORS_PER_MIB);
+	struct dm_row row = rq ? dm_multipath(&self->disk, SECTORS_PER_MIB) :
+				 dm_linear(&self->disk, SECTORS_PER_MIB);
 	char left[16] = "";
 	int ret;
 
@@ -434,9 +427,9 @@ FIXTURE_SETUP(dm_swap)
 	udev_pause();
 	ASSERT_EQ(0, leg_create(&self->leg, "leg", DISK_MIB));
 	ASSERT_EQ(0, disk_create(&self->disk, DISK_MIB, false));
-	self->live = row_of(false, &self->leg.disk, SECTORS_PER_MIB);
-	self->next = row_of(false, &self->disk, SECTORS_PER_MIB);
-	self->bad = row_of(false, &self->disk, TOO_LONG);
+	self->live = dm_linear(&self->leg.disk, SECTORS_PER_MIB);
+	self->next = dm_linear(&self->disk, SECTORS_PER_MIB);
+	self->bad = dm_linear(&self->disk, TOO_LONG);
 	ASSERT_EQ(0, dm_create(&self->dm, "swap"));
 }
 
@@ -486,16 +479,6 @@ static void expect_table(struct __test_metadata *_metadata,
 	EXPECT_STREQ(want, table);
 }
 
-static long read_once(struct task *task, void *arg)
-{
-	struct _test_data_dm_swap *self = arg;
-	void *direct;
-
-	if (posix_memalign(&direct, BLOCK, BLOCK))
-		return -ENOMEM;
-	return pread(self->fd, direct, BLOCK, 0) < 0 ? -errno : 0;
-}
-
 static long resume(struct task *task, void *arg)
 {
 	struct _test_data_dm_swap *self = arg;
@@ -508,7 +491,8 @@ TEST_F(dm_swap, B14_io_goes_on_after_a_failed_swap)
 	make_live(_metadata, self);
 	ASSERT_EQ(0, dm_load(&self->dm, &self->bad, 1));
 	EXPECT_EQ(-EINVAL, dm_resume(&self->dm));
-	ASSERT_EQ(0, task_start(&self->reader, "a read", read_once, self, self->fd));
+	ASSERT_EQ(0, task_start(&self->reader, "a read", task_read, &self->fd,
+				self->fd));
 	EXPECT_EQ(0, task_result(&self->reader));
 	expect_table(_metadata, self, false, &self->live);
 	EXPECT_FALSE(suspended(_metadata, self));
@@ -554,7 +538,8 @@ TEST_F(dm_swap, B14_interrupted_suspend_keeps_both_tables)
 	make_live(_metadata, self);
 	ASSERT_EQ(0, dm_load(&self->dm, &self->next, 1));
 	ASSERT_EQ(0, leg_stall(&self->leg));
-	ASSERT_EQ(0, task_start(&self->reader, "a read", read_once, self, self->fd));
+	ASSERT_EQ(0, task_start(&self->reader, "a read", task_read, &self->fd,
+				self->fd));
 	ASSERT_EQ(0, task_blocked(&self->reader));
 	ASSERT_EQ(0, task_start(&self->resumer, "the swap", resume, self, -1));
 	ASSERT_EQ(0, task_blocked(&self->resumer));
@@ -643,7 +628,7 @@ TEST_F(dm_mode, B20_later_target_wants_more_access)
 	struct dm_row rows[3] = { };
 
 	set_snapshot(&rows[0], &self->disks[0], &self->disks[1]);
-	rows[1] = row_of(false, &self->disks[0], SECTORS_PER_MIB);
+	rows[1] = dm_linear(&self->disks[0], SECTORS_PER_MIB);
 	rows[1].start = SECTORS_PER_MIB;
 	rows[2] = rows[1];
 	rows[2].start = 2 * SECTORS_PER_MIB;

@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -23,7 +22,6 @@
 #include "trace.h"
 
 #define SECTORS_PER_MIB	2048
-#define BLOCK		4096
 #define LEG_MIB		8
 #define SWAPS		10
 
@@ -451,16 +449,6 @@ static void expect_live(struct __test_metadata *_metadata,
 	EXPECT_EQ(0U, flags & DM_SUSPEND_FLAG);
 }
 
-static long read_once(struct task *task, void *arg)
-{
-	struct _test_data_dm_swap_snapshot *self = arg;
-	void *direct;
-
-	if (posix_memalign(&direct, BLOCK, BLOCK))
-		return -ENOMEM;
-	return pread(self->fd, direct, BLOCK, 0) < 0 ? -errno : 0;
-}
-
 /*
  * A snapshot does not resume while another one is loaded that would take over
  * its exceptions: not before that table is gone.
@@ -477,7 +465,8 @@ TEST_F(dm_swap_snapshot, B14_failed_swap_of_a_snapshot)
 	ASSERT_EQ(0, load_snapshot(self, size + 8));
 	EXPECT_EQ(-EINVAL, dm_resume(&self->dm));
 	expect_live(_metadata, self, "snapshot ");
-	ASSERT_EQ(0, task_start(&self->reader, "a read", read_once, self, self->fd));
+	ASSERT_EQ(0, task_start(&self->reader, "a read", task_read, &self->fd,
+				self->fd));
 	EXPECT_EQ(0, task_result(&self->reader));
 
 	/* And the next one takes over. */
@@ -516,7 +505,8 @@ static void resume_up_to_the_origin(struct __test_metadata *_metadata,
 	self->fd = dm_open(&self->origin, O_RDONLY | O_DIRECT);
 	ASSERT_LE(0, self->fd);
 	ASSERT_EQ(0, leg_stall(&self->leg));
-	ASSERT_EQ(0, task_start(&self->reader, "a read", read_once, self, self->fd));
+	ASSERT_EQ(0, task_start(&self->reader, "a read", task_read, &self->fd,
+				self->fd));
 	ASSERT_EQ(0, task_blocked(&self->reader));
 	ASSERT_EQ(0, task_start(&self->resumer, "a resume", resume, self, -1));
 	ASSERT_EQ(0, task_blocked(&self->resumer));

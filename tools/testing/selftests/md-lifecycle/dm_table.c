@@ -42,25 +42,6 @@ FIXTURE_TEARDOWN(dm_table)
 	disk_destroy(&self->disks[1]);
 }
 
-/* A linear table over all of a disk, or over part of it. */
-static struct dm_row linear(const struct disk *disk, uint64_t len)
-{
-	struct dm_row row = { .len = len, .type = "linear" };
-
-	snprintf(row.params, sizeof(row.params), "%u:%u 0", disk->major, disk->minor);
-	return row;
-}
-
-/* One path; longer than the path it cannot be. */
-static struct dm_row multipath(const struct disk *disk, uint64_t len)
-{
-	struct dm_row row = { .len = len, .type = "multipath" };
-
-	snprintf(row.params, sizeof(row.params), "0 0 1 1 round-robin 0 1 1 %u:%u 1",
-		 disk->major, disk->minor);
-	return row;
-}
-
 static const struct dm_row no_such_disk = {
 	.len = SECTORS_PER_MIB, .type = "linear", .params = "259:1048575 0",
 };
@@ -72,7 +53,7 @@ static int load(struct _test_data_dm_table *self, struct dm_row row)
 
 TEST_F(dm_table, C12_reload_opens_nothing)
 {
-	struct dm_row row = linear(&self->disks[0], SECTORS_PER_MIB);
+	struct dm_row row = dm_linear(&self->disks[0], SECTORS_PER_MIB);
 	int ret;
 
 	ret = probe_start(&self->probe, "bdev_open");
@@ -100,12 +81,12 @@ TEST_F(dm_table, C12_reload_opens_nothing)
 
 TEST_F(dm_table, B14_good_load_after_a_failed_first_one)
 {
-	struct dm_row row = linear(&self->disks[0], SECTORS_PER_MIB);
+	struct dm_row row = dm_linear(&self->disks[0], SECTORS_PER_MIB);
 	char table[128], want[160], block[512];
 
 	EXPECT_EQ(-ENXIO, load(self, no_such_disk));
-	EXPECT_EQ(-EINVAL, load(self, linear(&self->disks[0],
-					     1024 * SECTORS_PER_MIB)));
+	EXPECT_EQ(-EINVAL, load(self, dm_linear(&self->disks[0],
+						1024 * SECTORS_PER_MIB)));
 	ASSERT_EQ(0, dm_table(&self->dm, true, table, sizeof(table)));
 	EXPECT_STREQ("", table);
 
@@ -128,16 +109,16 @@ TEST_F(dm_table, B19_failed_first_load_leaves_no_request_queue)
 {
 	int ret;
 
-	ret = load(self, multipath(&self->disks[0], 1024 * SECTORS_PER_MIB));
+	ret = load(self, dm_multipath(&self->disks[0], 1024 * SECTORS_PER_MIB));
 	ASSERT_GT(0, ret);
-	ASSERT_EQ(0, load(self, linear(&self->disks[0], SECTORS_PER_MIB)));
+	ASSERT_EQ(0, load(self, dm_linear(&self->disks[0], SECTORS_PER_MIB)));
 	EXPECT_FALSE(path_exists("/sys/block/dm-%u/mq", self->dm.minor));
 }
 
 TEST_F(dm_table, B14_failed_reload_keeps_both_tables)
 {
-	struct dm_row live = linear(&self->disks[0], SECTORS_PER_MIB);
-	struct dm_row next = linear(&self->disks[1], SECTORS_PER_MIB);
+	struct dm_row live = dm_linear(&self->disks[0], SECTORS_PER_MIB);
+	struct dm_row next = dm_linear(&self->disks[1], SECTORS_PER_MIB);
 	char table[128], want[160];
 
 	ASSERT_EQ(0, load(self, live));
@@ -156,13 +137,13 @@ TEST_F(dm_table, B14_failed_reload_keeps_both_tables)
 /* A table that turns out to be longer than its disk when it is to be used. */
 TEST_F(dm_table, B14_failed_swap_keeps_the_live_table)
 {
-	struct dm_row live = linear(&self->disks[0], SECTORS_PER_MIB);
+	struct dm_row live = dm_linear(&self->disks[0], SECTORS_PER_MIB);
 	char table[128], want[160];
 	uint32_t flags;
 
 	ASSERT_EQ(0, load(self, live));
 	ASSERT_EQ(0, dm_resume(&self->dm));
-	ASSERT_EQ(0, load(self, linear(&self->disks[1], 1024 * SECTORS_PER_MIB)));
+	ASSERT_EQ(0, load(self, dm_linear(&self->disks[1], 1024 * SECTORS_PER_MIB)));
 	EXPECT_EQ(-EINVAL, dm_resume(&self->dm));
 
 	ASSERT_EQ(0, dm_table(&self->dm, false, table, sizeof(table)));

@@ -2,7 +2,6 @@
 /* What userspace is told about the life of a mapped device, and what it waits for. */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include "kselftest_harness.h"
@@ -10,7 +9,6 @@
 #include "stall.h"
 
 #define SECTORS_PER_MIB	2048
-#define BLOCK		4096
 
 /*
  * libdm's: flags for udev's rules in the upper half, here not to touch the
@@ -210,32 +208,15 @@ TEST_F(dm_uevent, B8_removed_while_the_disk_is_added)
 
 /* --- resumed while it is removed --- */
 
-static long read_once(struct task *task, void *arg)
-{
-	struct _test_data_dm_uevent *self = arg;
-	void *direct;
-
-	if (posix_memalign(&direct, BLOCK, BLOCK))
-		return -ENOMEM;
-	return pread(self->fd, direct, BLOCK, 0) < 0 ? -errno : 0;
-}
-
 static long resume_in_task(struct task *task, void *arg)
 {
 	struct _test_data_dm_uevent *self = arg;
-	struct dm_ioctl io = {
-		.version = { DM_VERSION_MAJOR },
-		.data_size = sizeof(io),
-		.event_nr = COOKIE,
-	};
-	int fd;
+	bool sent;
+	int ret;
 
-	snprintf(io.name, sizeof(io.name), "%s", self->dm.name);
-	fd = open("/dev/mapper/control", O_RDWR | O_CLOEXEC);
-	if (fd < 0 || ioctl(fd, DM_DEV_SUSPEND, &io))
-		return -errno;
-	task->shared->out = !!(io.flags & DM_UEVENT_GENERATED_FLAG);
-	return 0;
+	ret = dm_resume_cookie(&self->dm, COOKIE, &sent);
+	task->shared->out = sent;
+	return ret;
 }
 
 /* To resume, a snapshot suspends its origin: that waits for a read. */
@@ -259,7 +240,8 @@ static void resume_up_to_the_origin(struct __test_metadata *_metadata,
 	self->fd = dm_open(&self->origin, O_RDONLY | O_DIRECT);
 	ASSERT_LE(0, self->fd);
 	ASSERT_EQ(0, leg_stall(&self->leg));
-	ASSERT_EQ(0, task_start(&self->reader, "a read", read_once, self, self->fd));
+	ASSERT_EQ(0, task_start(&self->reader, "a read", task_read, &self->fd,
+				self->fd));
 	ASSERT_EQ(0, task_blocked(&self->reader));
 	ASSERT_EQ(0, task_start(&self->resumer, "a resume", resume_in_task, self, -1));
 	ASSERT_EQ(0, task_blocked(&self->resumer));

@@ -89,28 +89,17 @@ static void shut(int *fd)
 	*fd = -1;
 }
 
-/* Open and close. */
-static int try_open(const char *path, int flags)
-{
-	int fd = open(path, flags | O_CLOEXEC);
-
-	if (fd < 0)
-		return -errno;
-	close(fd);
-	return 0;
-}
-
 static int open_devtmpfs(struct _test_data_md_errno *self, const struct row *row)
 {
 	char path[64];
 
 	snprintf(path, sizeof(path), "/dev/%s", self->md.name);
-	return try_open(path, row->flags);
+	return open_and_close(path, row->flags);
 }
 
 static int open_node(struct _test_data_md_errno *self, const struct row *row)
 {
-	return try_open(self->md.node, row->flags);
+	return open_and_close(self->md.node, row->flags);
 }
 
 static int open_node_no_create(struct _test_data_md_errno *self, const struct row *row)
@@ -140,7 +129,7 @@ static int open_old_node(struct _test_data_md_errno *self, const struct row *row
 	char path[64];
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", self->node_fd);
-	return try_open(path, row->flags);
+	return open_and_close(path, row->flags);
 }
 
 static int open_high_number(struct _test_data_md_errno *self, const struct row *row)
@@ -150,7 +139,7 @@ static int open_high_number(struct _test_data_md_errno *self, const struct row *
 	unlink(NODE);
 	if (mknod(NODE, S_IFBLK | 0600, makedev(MD_MAJOR, 100000)))
 		return -errno;
-	ret = try_open(NODE, row->flags);
+	ret = open_and_close(NODE, row->flags);
 	unlink(NODE);
 	return ret;
 }
@@ -217,7 +206,7 @@ static int open_partitionable_named(struct _test_data_md_errno *self,
 	if (ret)
 		return ret;
 	kmsg = kmsg_open();
-	ret = try_open(NODE, row->flags);
+	ret = open_and_close(NODE, row->flags);
 	/* Refused before sysfs has to say so. */
 	if (kmsg_count(kmsg, "duplicate filename"))
 		ret = -ENOTUNIQ;

@@ -98,6 +98,23 @@ static int dm_load_flags(const struct dm_dev *dev, const struct dm_row *rows, in
 	return dm_do(&buf, DM_TABLE_LOAD);
 }
 
+struct dm_row dm_linear(const struct disk *disk, uint64_t len)
+{
+	struct dm_row row = { .len = len, .type = "linear" };
+
+	snprintf(row.params, sizeof(row.params), "%u:%u 0", disk->major, disk->minor);
+	return row;
+}
+
+struct dm_row dm_multipath(const struct disk *disk, uint64_t len)
+{
+	struct dm_row row = { .len = len, .type = "multipath" };
+
+	snprintf(row.params, sizeof(row.params), "0 0 1 1 round-robin 0 1 1 %u:%u 1",
+		 disk->major, disk->minor);
+	return row;
+}
+
 int dm_load(const struct dm_dev *dev, const struct dm_row *rows, int nr)
 {
 	return dm_load_flags(dev, rows, nr, 0);
@@ -144,16 +161,31 @@ int dm_remove_deferred(const struct dm_dev *dev)
 	return dm_simple(dev, DM_DEV_REMOVE, DM_DEFERRED_REMOVE);
 }
 
+static int dm_do_cookie(struct dm_buf *buf, unsigned long cmd, uint32_t cookie,
+			bool *sent)
+{
+	int ret;
+
+	buf->io.event_nr = cookie;
+	ret = dm_do(buf, cmd);
+	*sent = !ret && buf->io.flags & DM_UEVENT_GENERATED_FLAG;
+	return ret;
+}
+
+int dm_resume_cookie(const struct dm_dev *dev, uint32_t cookie, bool *sent)
+{
+	struct dm_buf buf;
+
+	dm_prepare(&buf, dev);
+	return dm_do_cookie(&buf, DM_DEV_SUSPEND, cookie, sent);
+}
+
 int dm_remove_cookie(const struct dm_dev *dev, uint32_t cookie, bool *sent)
 {
 	struct dm_buf buf;
-	int ret;
 
 	dm_prepare(&buf, dev);
-	buf.io.event_nr = cookie;
-	ret = dm_do(&buf, DM_DEV_REMOVE);
-	*sent = !ret && buf.io.flags & DM_UEVENT_GENERATED_FLAG;
-	return ret;
+	return dm_do_cookie(&buf, DM_DEV_REMOVE, cookie, sent);
 }
 
 int dm_rename_cookie(struct dm_dev *dev, const char *suffix, uint32_t cookie,
@@ -163,10 +195,8 @@ int dm_rename_cookie(struct dm_dev *dev, const char *suffix, uint32_t cookie,
 	int ret;
 
 	dm_prepare(&buf, dev);
-	buf.io.event_nr = cookie;
 	snprintf(buf.data, sizeof(dev->name), "lc%d_%s", getpid(), suffix);
-	ret = dm_do(&buf, DM_DEV_RENAME);
-	*sent = !ret && buf.io.flags & DM_UEVENT_GENERATED_FLAG;
+	ret = dm_do_cookie(&buf, DM_DEV_RENAME, cookie, sent);
 	if (!ret)
 		snprintf(dev->name, sizeof(dev->name), "lc%d_%s", getpid(), suffix);
 	return ret;

@@ -18,6 +18,10 @@ struct dm_row {
 	char params[128];
 };
 
+/* A row from sector 0 on: on the start of a disk, or multipath with one path. */
+struct dm_row dm_linear(const struct disk *disk, uint64_t len);
+struct dm_row dm_multipath(const struct disk *disk, uint64_t len);
+
 /* Why tests of mapped devices cannot run here, or NULL. */
 const char *dm_missing(void);
 
@@ -38,9 +42,10 @@ int dm_remove_when_unused(const struct dm_dev *dev);
 int dm_remove_deferred(const struct dm_dev *dev);
 
 /*
- * DM_DEV_REMOVE and DM_DEV_RENAME with a cookie, as libdm does them: did the
- * kernel say that it has sent a uevent with it?
+ * A resume, DM_DEV_REMOVE and DM_DEV_RENAME with a cookie, as libdm does them:
+ * did the kernel say that it has sent a uevent with it?
  */
+int dm_resume_cookie(const struct dm_dev *dev, uint32_t cookie, bool *sent);
 int dm_remove_cookie(const struct dm_dev *dev, uint32_t cookie, bool *sent);
 int dm_rename_cookie(struct dm_dev *dev, const char *suffix, uint32_t cookie,
 		     bool *sent);

@@ -32,6 +32,9 @@
 
 bool __printf(1, 2) path_exists(const char *fmt, ...);
 
+/* 0, or why the open has failed. */
+int open_and_close(const char *path, int flags);
+
 /* Read a file of one value into @buf, without its newline. */
 int __printf(3, 4) file_read(char *buf, size_t len, const char *fmt, ...);
 

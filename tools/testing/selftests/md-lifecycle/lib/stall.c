@@ -22,7 +22,7 @@
 
 int leg_create(struct leg *leg, const char *suffix, unsigned int mib)
 {
-	struct dm_row row = { .len = mib * 2048ULL, .type = "linear" };
+	struct dm_row row;
 	int ret;
 
 	ret = disk_create(&leg->below, mib, false);
@@ -31,8 +31,7 @@ int leg_create(struct leg *leg, const char *suffix, unsigned int mib)
 	ret = dm_create(&leg->dm, suffix);
 	if (ret)
 		return ret;
-	snprintf(row.params, sizeof(row.params), "%u:%u 0", leg->below.major,
-		 leg->below.minor);
+	row = dm_linear(&leg->below, mib * 2048ULL);
 	ret = dm_load(&leg->dm, &row, 1);
 	if (!ret)
 		ret = dm_resume(&leg->dm);

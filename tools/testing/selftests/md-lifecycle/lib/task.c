@@ -113,6 +113,15 @@ static int wait_asleep(pid_t pid, const struct task *task)
 	}
 }
 
+long task_read(struct task *task, void *arg)
+{
+	void *direct;
+
+	if (posix_memalign(&direct, 4096, 4096))
+		return -ENOMEM;
+	return pread(*(int *)arg, direct, 4096, 0) < 0 ? -errno : 0;
+}
+
 int task_blocked(struct task *task)
 {
 	return wait_asleep(task->pid, task);

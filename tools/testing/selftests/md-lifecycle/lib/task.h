@@ -29,6 +29,9 @@ const char *task_missing(void);
 int task_start(struct task *task, const char *what,
 	       long (*fn)(struct task *task, void *arg), void *arg, int keep);
 
+/* A task's @fn: one direct read from the start of @arg, a pointer to a descriptor. */
+long task_read(struct task *task, void *arg);
+
 /*
  * Wait until it waits for something in the kernel: 0; -EALREADY if @fn has
  * returned; -ETIMEDOUT if it does neither.

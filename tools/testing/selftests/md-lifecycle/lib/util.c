@@ -23,6 +23,16 @@ bool path_exists(const char *fmt, ...)
 	return access(path, F_OK) == 0;
 }
 
+int open_and_close(const char *path, int flags)
+{
+	int fd = open(path, flags | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	close(fd);
+	return 0;
+}
+
 int file_read(char *buf, size_t len, const char *fmt, ...)
 {
 	char path[256];
