@@ -3,10 +3,11 @@
  * A model of the life of md devices that have one number and one name: how
  * they are made by an open, opened, looked at, stopped, deleted and made again.
  *
- * A step stands for what the function named beside it does.  A spinlock is held
- * over several steps where somebody reads what it protects without it; where
- * nobody does the section is one step.  Each instance of the device has a slot
- * of its own, which is not used again, so that a use after free can be seen.
+ * A step stands for what the function named beside it does, in drivers/md/md.c,
+ * md-lifecycle.c, block/bdev.c or block/genhd.c.  A spinlock is held over several
+ * steps where somebody reads what it protects without it; where nobody does the
+ * section is one step.  Each instance of the device has a slot of its own, which
+ * is not used again, so that a use after free can be seen.
  *
  * What is checked, in every state that can be reached:
  *   use_after_free   nobody uses an instance that has been freed
@@ -14,6 +15,9 @@
  *   name_twice       number, name and node have one owner
  *   bad_state        an instance goes from one state only to the next
  *   freed_in_use     nothing of an instance is left when its memory goes
+ *   stopped_in_use   no running array is stopped that somebody else has open
+ *   deleted_in_use   nothing is deleted for not being needed that is open
+ *   stop_early       an array has gone when the stop says that it has stopped it
  *   waits_twice      no open waits twice for the death of one instance
  *   tries_too_often  an open is started over only if a closing has ended since
  *   open_fails       no open fails because it has met a deletion
@@ -25,18 +29,23 @@
  * nothing called progress): each round of a loop is paid for by a death, or by
  * a stop that has failed.
  *
- * Not here: partitions, signals other than the one that ends the wait of a
+ * Not here: other numbers and so arrays of arrays, partitions, exclusive and
+ * non-blocking opens, array_state=inactive and readonly, signals other than to a
  * stop, lost wake-ups (who waits sees at once what it waits for), the order of
  * memory accesses, dm-raid, and the end of the module.
  *
  * Who takes part is told by the scenario (scripts/model has the list):
- *   STOPPERS, CLEARERS, OBSERVERS, USERS, WRITERS, NAMERS = how many of each
+ *   STOPPERS, CLEARERS, OBSERVERS, USERS, OLD_USERS, WRITERS, READERS, NAMERS,
+ *	STARTERS = how many of each
  *   FRESH	there is no device at first; else an array that nobody has open,
- *		NAMED: held until it is stopped
+ *		NAMED: held until it is stopped; BOOT: being autodetected
  *   FAIL	adding the disk, or its kobject, may fail
  *   OLD_ASYNC, OLD_SYNC	how 7.3.4 did it, with legacy_async_del_gendisk
  *		Y or N; FLIP: somebody changes that at any moment
  *   WITHOUT=x	leave out one step, see below: each is there for a reason
+ *
+ * "spin -a -DSTOPPERS=1 ... md-lifecycle.pml; cc -DNP -o pan pan.c; ./pan -l -n"
+ * looks at one scenario; "spin -t -T md-lifecycle.pml" tells what led to a fault.
  */
 
 #ifndef N
@@ -54,13 +63,23 @@
 #ifndef USERS
 #define USERS 0
 #endif
+#ifndef OLD_USERS
+#define OLD_USERS 0
+#endif
 #ifndef WRITERS
 #define WRITERS 0
+#endif
+#ifndef READERS
+#define READERS 0
 #endif
 #ifndef NAMERS
 #define NAMERS 0
 #endif
-#define ACTORS (STOPPERS + CLEARERS + OBSERVERS + USERS + WRITERS + NAMERS)
+#ifndef STARTERS
+#define STARTERS 0
+#endif
+#define ACTORS (STOPPERS + CLEARERS + OBSERVERS + USERS + OLD_USERS + WRITERS + \
+		READERS + NAMERS + STARTERS)
 
 #if defined(OLD_ASYNC) || defined(OLD_SYNC)
 #define OLD 1
@@ -68,10 +87,7 @@
 #define OLD 0
 #endif
 
-/*
- * What can be left out of the new design, to see that it is missed.  The ones
- * marked ! are not missed in the scenarios of scripts/model so far.
- */
+/* What can be left out of the new design, to see that it is missed. */
 #define NOTHING		0
 #define UNLINK_CHECK	1	/* blkdev_get_for_open(): -ESTALE if the node has gone */
 #define NR_CLOSED_CHECK	2	/* ... and once more if a disk has been deleted since */
@@ -80,10 +96,11 @@
 #define WAIT_UNLOCKED	5	/* md_life_delete() without reconfig_mutex */
 #define BREAK_ACTIVE	6	/* md_attr_store(): give the active reference back */
 #define LATE_END	7	/* disk_end_closing() when the number is free */
-#define OVER_CHECK	8	/* ! do_md_stop(): has another stop been faster? */
-#define END_CLOSING	9	/* ! a stop that fails lets the opens go on */
-#define STATE_CHECK	10	/* ! mddev_get(): not if its life is over */
+#define OVER_CHECK	8	/* do_md_stop(): has another stop been faster? */
+#define END_CLOSING	9	/* md_life_end_closing(): tell the block layer, too */
+#define STATE_CHECK	10	/* mddev_get(): not if its life is over */
 #define TOUCH		11	/* md_ioctl(): a look ends the hold, too */
+#define RUN_CHECK	12	/* do_md_run(): not while it is being stopped */
 #ifndef WITHOUT
 #define WITHOUT NOTHING
 #endif
@@ -110,6 +127,12 @@
 #define ESTALE	2		/* walk the path again */
 #define AGAIN	3		/* -EOPENSTALE, from the driver to the block layer */
 #define ENXIO	4		/* or ENODEV: what no open should get */
+/* And of a stop, which is OK if it has killed the device. */
+#define RESET	5		/* also 0: it had no array */
+#define FAILED	6
+
+mtype = { worker, stopper_, clearer_, observer_, user_, old_user_, writer_, reader_,
+	  namer_, starter_ };
 
 typedef instance {
 	/* mddev */
@@ -125,6 +148,7 @@ typedef instance {
 	bit queued;		/* the work item */
 	bit works;
 	bit do_delete;		/* MD_DO_DELETE, old design */
+	bit stopped;		/* why it is dying */
 	/* gendisk */
 	unsigned refs : 4;	/* of its device; a kobject in it counts as one */
 	bit open_mutex;
@@ -150,10 +174,12 @@ bit no_memory;			/* an instance could not be made: opens may fail */
 bit legacy;			/* legacy_async_del_gendisk */
 
 bit use_after_free, deleted_twice, name_twice, bad_state, freed_in_use,
-    waits_twice, tries_too_often, open_fails, never_gone, leaked, comes_back;
+    stopped_in_use, deleted_in_use, stop_early, waits_twice, tries_too_often,
+    open_fails, never_gone, leaked, comes_back;
 
 #define live(i) (hashed == i)	/* disk_live() */
 #define over(i) (md[i].state >= DYING)	/* md_life_is_over() */
+#define listed_md(i) (md[i].state >= LIVE && md[i].state <= GONE) /* on all_mddevs */
 
 inline claim(ok, name) { name = !(ok); assert(!name) }
 inline use(i) { claim(md[i].state != FREED, use_after_free) }
@@ -185,6 +211,7 @@ inline put_disk(i)
 		claim(!live(i) && !md[i].listed && md[i].users == 0 &&
 		      !md[i].queued && !md[i].reconfig_mutex && !md[i].open_mutex,
 		      freed_in_use);
+		printf("%e: instance %d is freed\n", me, i);
 		md[i].refs = 0;
 		/* md_life_free(), or mddev_free(), which frees the number */
 		if
@@ -200,7 +227,11 @@ inline put_disk(i)
 /* disk_begin_closing(), under closing_lock */
 inline begin_closing_disk(i)
 {
-	atomic { use(i); md[i].gd_closing = 1; md[i].listed = 1 }
+	atomic {
+		use(i);
+		printf("%e: instance %d is closing\n", me, i);
+		md[i].gd_closing = 1; md[i].listed = 1
+	}
 }
 
 /* disk_end_closing(), under closing_lock */
@@ -208,6 +239,7 @@ inline end_closing_disk(i)
 {
 	atomic {
 		use(i);
+		printf("%e: the closing of instance %d ends\n", me, i);
 		if
 		:: live(i) -> md[i].gd_closing = 0
 		:: else -> nr_closed++
@@ -222,9 +254,14 @@ inline del_gendisk(i)
 {
 	atomic { use(i); claim(live(i), deleted_twice) };
 	lock_of(i, open_mutex);
-	atomic { hashed = NOBODY; md[i].open_mutex = 0 };
+	atomic {
+		printf("%e: instance %d cannot be looked up any more\n", me, i);
+		hashed = NOBODY; md[i].open_mutex = 0
+	};
 	if
-	:: atomic { node == i -> node = NOBODY; md[i].refs-- }
+	:: atomic { node == i ->
+		printf("%e: the node of instance %d is removed\n", me, i);
+		node = NOBODY; md[i].refs-- }
 	:: else
 	fi
 }
@@ -245,6 +282,7 @@ inline die(i)
 	fi;
 	atomic {
 		use(i);
+		printf("%e: instance %d is dying\n", me, i);
 		change(i, LIVE, DYING);
 		if
 		:: !OLD ->
@@ -260,7 +298,10 @@ inline idle(i)
 {
 	if
 	:: OLD && !md[i].configured && !md[i].hold ->
-		atomic { md[i].state = DYING; md[i].queued = 1 }
+		atomic {
+			printf("%e: instance %d is MD_DELETED, unused\n", me, i);
+			md[i].state = DYING; md[i].queued = 1
+		}
 	:: !OLD && md[i].state == LIVE && !md[i].configured && !md[i].hold ->
 		die(i);
 		md[i].queued = 1
@@ -293,7 +334,8 @@ inline unlock_reconfig(i)
 	if
 	:: OLD && !legacy && md[i].state == DYING ->
 		if
-		:: atomic { !md[i].do_delete -> use(i); md[i].do_delete = 1 };
+		:: atomic { !md[i].do_delete -> use(i); md[i].do_delete = 1;
+				printf("%e: deletes instance %d, as it unlocks it\n", me, i) };
 			kobject_del(i);
 			del_gendisk(i)
 		:: else
@@ -318,17 +360,19 @@ inline touch(i)
 /* The work item: md_life_work(); mddev_delayed_delete() and md_kobj_release() */
 proctype work(byte i)
 {
+	mtype me = worker;
+
 end:	do
 	:: atomic { md[i].queued -> use(i); md[i].queued = 0; md[i].works = 1 };
 		if
 		:: OLD ->
-			if
-			:: legacy -> md[i].sysfs = 0; del_gendisk(i)
-			:: else
-			fi;
+			/* kobject_put() is the last one */
+			if :: md[i].sysfs -> kobject_del(i) :: else fi;
+			if :: legacy -> del_gendisk(i) :: else fi;
 			put_disk(i)
 		:: !OLD && md[i].state == DYING ->
 			/* md_life_do_delete() */
+			atomic { claim(md[i].stopped || md[i].openers == 0, deleted_in_use) };
 			if :: md[i].sysfs -> kobject_del(i) :: else fi;
 			del_gendisk(i);
 			if
@@ -341,7 +385,10 @@ end:	do
 				claim(unit == i, name_twice);
 				unit = NOBODY
 			};
-			atomic { change(i, DYING, GONE); unlock_all() };
+			atomic {
+				printf("%e: instance %d is gone\n", me, i);
+				change(i, DYING, GONE); unlock_all()
+			};
 			if
 			:: with(LATE_END) -> end_closing_disk(i)
 			:: else
@@ -388,6 +435,7 @@ inline make(until, i, old)
 			/* A node of devtmpfs is there because a device is, or was. */
 			claim(through == OWN_NODE, comes_back);
 			i = made; made++; unit = i; unlock_all();
+			printf("%e: makes instance %d\n", me, i);
 			md[i].users = 1; md[i].refs = 1 };
 			if
 			:: OLD -> md[i].hold = until; md[i].state = LIVE
@@ -398,9 +446,10 @@ inline make(until, i, old)
 			lock_of(i, reconfig_mutex);
 #ifdef FAIL
 			if
-			:: atomic { unlock_of(i, reconfig_mutex);
+			:: atomic { !all_mddevs_lock ->
+				printf("%e: add_disk() of instance %d fails\n", me, i);
 				/* md_life_unclaim() and mddev_free() */
-				unit = NOBODY; md[i].refs = 0; md[i].users = 0;
+				md[i].reconfig_mutex = 0; unit = NOBODY; md[i].refs = 0; md[i].users = 0;
 				md[i].state = FREED; no_memory = 1;
 				unlock(md_create_mutex); i = NOBODY; break }
 			:: skip
@@ -410,14 +459,18 @@ inline make(until, i, old)
 			if
 			:: md[i].sysfs = 1
 #ifdef FAIL
-			:: atomic { !all_mddevs_lock -> md[i].hold = 0 }	/* md_life_reset() */
+			:: atomic { !all_mddevs_lock -> md[i].hold = 0;	/* md_life_reset() */
+				printf("%e: kobject_add() of instance %d fails\n", me, i) }
 #endif
 			fi;
 			if
 			:: !OLD ->
 				/* md_life_publish() */
 				lock_all();
-				atomic { change(i, NASCENT, LIVE); unlock_all() }
+				atomic {
+					printf("%e: instance %d is live\n", me, i);
+					change(i, NASCENT, LIVE); unlock_all()
+				}
 			:: else
 			fi;
 			unlock_reconfig(i);
@@ -446,7 +499,11 @@ inline make(until, i, old)
 /* disk_wait_closing() */
 inline wait_closing(i)
 {
-	atomic { use(i); claim(!(waited & (1 << i)), waits_twice) };
+	atomic {
+		use(i);
+		printf("%e: waits for the closing of instance %d\n", me, i);
+		claim(!(waited & (1 << i)), waits_twice)
+	};
 	atomic {
 		!md[i].listed ->
 		use(i);
@@ -508,7 +565,10 @@ inline open_node(through, i, err)
 					:: else
 					fi
 				};
-				nr_seen = nr_closed;
+				atomic {
+					nr_seen = nr_closed;
+					printf("%e: asks the driver for a device\n", me)
+				};
 				/* blk_request_module(), md_probe() */
 				lock(major_names_lock);
 				make(UNTIL_IOCTL, i, old);
@@ -530,6 +590,7 @@ inline open_node(through, i, err)
 				use(i);
 				if
 				:: !md[i].closing && (!over(i) || !(OLD || with(STATE_CHECK))) ->
+					printf("%e: has instance %d open\n", me, i);
 					md[i].users++; md[i].openers++
 				:: else ->
 					if :: OLD -> err = ENXIO :: else -> err = AGAIN fi
@@ -547,6 +608,7 @@ inline open_node(through, i, err)
 	atomic {
 		tries = 0; waited = 0; ended_before = 0;
 		if :: err != OK -> i = NOBODY :: else fi;
+		printf("%e: the open ends with %d\n", me, err);
 		claim(err != ENXIO || no_memory, open_fails)
 	}
 }
@@ -572,7 +634,7 @@ inline open_path(through, i, err)
 inline close(i)
 {
 	lock_of(i, open_mutex);
-	md[i].openers--;
+	atomic { printf("%e: closes instance %d\n", me, i); md[i].openers-- };
 	put(i);
 	unlock_of(i, open_mutex);
 	put_disk(i);
@@ -586,7 +648,7 @@ inline look(i)
 	atomic { use(i) }
 }
 
-/* md_ioctl(): SET_ARRAY_INFO and so on, perhaps RUN_ARRAY */
+/* md_ioctl(): SET_ARRAY_INFO and so on, perhaps RUN_ARRAY, do_md_run() */
 inline configure(i)
 {
 	if :: !OLD -> touch(i) :: else fi;
@@ -596,11 +658,72 @@ inline configure(i)
 	:: else ->
 		if
 		:: md[i].configured = 1
-		:: atomic { md[i].configured = 1; md[i].running = 1 }
+		:: atomic { !md[i].closing || OLD || !with(RUN_CHECK) ->
+			printf("%e: runs instance %d\n", me, i);
+			md[i].configured = 1; md[i].running = 1 }
 		fi
 	fi;
 	if :: OLD && md[i].hold == UNTIL_IOCTL -> md[i].hold = 0 :: else fi;
 	unlock_reconfig(i)
+}
+
+/*
+ * do_md_stop() with reconfig_mutex held.  @mine: how many openers the caller is.
+ * Sets @err to OK, RESET or FAILED.
+ */
+inline do_md_stop(i, mine, err)
+{
+	/* stop_sync_thread() lets others have it for a moment */
+	unlock_reconfig(i);
+	lock_of(i, reconfig_mutex);
+	if
+	:: over(i) && with(OVER_CHECK) && !OLD -> err = FAILED
+	:: OLD ->
+		/* md_clean() */
+		atomic {
+			use(i);
+			printf("%e: stops instance %d\n", me, i);
+			claim(!md[i].running || md[i].openers <= mine, stopped_in_use);
+			md[i].configured = 0; md[i].running = 0;
+			if
+			:: legacy && md[i].hold -> md[i].closing = 0
+			:: else -> md[i].hold = 0
+			fi;
+			err = OK
+		};
+		if :: !legacy -> md[i].state = DYING :: else fi
+	:: !OLD && !md[i].configured && !(over(i) && with(OVER_CHECK)) ->
+		/* md_life_reset() */
+		lock_all();
+		atomic {
+			use(i);
+			printf("%e: resets instance %d\n", me, i);
+			md[i].hold = 0; unlock_all()
+		};
+		err = RESET
+	:: !OLD && md[i].configured && !(over(i) && with(OVER_CHECK)) ->
+		/* md_disassemble(), md_life_kill() */
+		atomic {
+			use(i);
+			printf("%e: stops instance %d\n", me, i);
+			claim(!md[i].running || md[i].openers <= mine, stopped_in_use);
+			md[i].configured = 0; md[i].running = 0
+		};
+		lock_all();
+		atomic { md[i].stopped = 1; err = OK };
+		die(i);
+		unlock_all()
+	fi
+}
+
+/* md_life_delete(), by whoever has killed it */
+inline delete(i)
+{
+	atomic { use(i); md[i].queued = 1 };
+	if
+	:: atomic { md[i].gone -> use(i) }
+	:: atomic { true -> err = FAILED }	/* a signal: the deletion goes on */
+	fi
 }
 
 /*
@@ -612,92 +735,61 @@ inline stop(i, mine, err)
 	lock_all();
 	if
 	:: atomic { over(i) || (md[i].running && md[i].openers > mine) || md[i].closing ->
-		use(i); err = ENXIO; unlock_all() }
+		use(i); err = FAILED; unlock_all() }
 	:: else ->
-		atomic { use(i); err = OK; md[i].closing = 1 };
+		atomic { use(i); err = OK; md[i].closing = 1; had_array = md[i].configured };
 		if :: !OLD -> begin_closing_disk(i) :: else fi;
 		unlock_all()
 	fi;
 	if
 	:: err == OK ->
-		lock_of(i, reconfig_mutex);
+		/* mddev_lock(): a signal, or it is over, or has it */
 		if
-		:: over(i) -> err = ENXIO
-		:: else ->
-			/* stop_sync_thread() lets others have it for a moment */
-			unlock_reconfig(i);
-			lock_of(i, reconfig_mutex);
+		:: !OLD -> err = FAILED
+		:: lock_of(i, reconfig_mutex);
 			if
-			:: over(i) && with(OVER_CHECK) && !OLD -> err = ENXIO
-			:: OLD ->
-				/* md_clean() */
-				atomic {
-					use(i);
-					md[i].configured = 0; md[i].running = 0;
-					if
-					:: legacy && md[i].hold -> md[i].closing = 0
-					:: else -> md[i].hold = 0
-					fi
-				};
-				if
-				:: !legacy -> md[i].state = DYING
-				:: else
-				fi
-			:: !OLD && !md[i].configured && !(over(i) && with(OVER_CHECK)) ->
-				/* md_life_reset() */
-				lock_all();
-				atomic { use(i); md[i].hold = 0; unlock_all() };
-				err = AGAIN
-			:: !OLD && md[i].configured && !(over(i) && with(OVER_CHECK)) ->
-				/* md_disassemble(), md_life_kill() */
-				atomic { use(i); md[i].configured = 0; md[i].running = 0 };
-				lock_all();
-				die(i);
-				unlock_all()
-			fi
-		fi;
-		if
-		:: !OLD && err == OK && !with(WAIT_UNLOCKED) ->
-			md[i].queued = 1;
-			md[i].gone;
-			unlock_reconfig(i)
-		:: else ->
+			:: over(i) -> err = FAILED
+			:: else -> do_md_stop(i, mine, err)
+			fi;
 			if
+			:: !OLD && err == OK && !with(WAIT_UNLOCKED) ->
+				md[i].queued = 1;
+				md[i].gone
 			:: OLD && mine && md[i].hold == UNTIL_IOCTL -> md[i].hold = 0
 			:: else
 			fi;
-			unlock_reconfig(i);
+			unlock_reconfig(i)
+		fi;
+		if
+		:: OLD -> if :: err != OK -> md[i].closing = 0 :: else fi
+		:: !OLD && err == OK -> if :: with(WAIT_UNLOCKED) -> delete(i) :: else fi
+		:: else ->
+			/* md_life_end_closing() */
+			lock_all();
+			atomic { use(i); md[i].closing = 0 };
 			if
-			:: OLD -> if :: err != OK -> md[i].closing = 0 :: else fi
-			:: !OLD && err == OK ->
-				atomic { use(i); md[i].queued = 1 };
-				if
-				:: true -> atomic { md[i].gone -> use(i) }
-				:: true		/* killed: the deletion goes on */
-				fi
-			:: else ->
-				/* md_life_end_closing() */
-				lock_all();
-				atomic { use(i); md[i].closing = 0 };
-				if
-				:: !over(i) && with(END_CLOSING) -> end_closing_disk(i)
-				:: else
-				fi;
-				unlock_all()
-			fi
+			:: !over(i) && with(END_CLOSING) -> end_closing_disk(i)
+			:: else
+			fi;
+			unlock_all()
 		fi
 	:: else
-	fi
+	fi;
+	atomic {
+		claim(OLD || err == FAILED || !had_array || md[i].state == GONE, stop_early);
+		had_array = 0
+	}
 }
 
 #define FILE	\
 	byte i = NOBODY, old = NOBODY; unsigned err : 3; unsigned through : 4; \
 	unsigned walks : 2; unsigned tries : 4; unsigned waited : N; \
-	unsigned ended_before : 4; unsigned nr_seen : 4; bit loaded
+	unsigned ended_before : 4; unsigned nr_seen : 4; bit loaded, had_array
 
 /* mdadm --stop: opens by path, stops, closes */
 proctype stopper()
 {
+	mtype me = stopper_;
 	FILE;
 
 	open_path(through, i, err);
@@ -714,8 +806,10 @@ proctype stopper()
 /* echo clear > array_state, through a file that is open */
 proctype clearer()
 {
+	mtype me = clearer_;
 	byte i;
 	unsigned err : 3;
+	bit had_array;
 
 	if
 	:: atomic { md[i].sysfs -> md[i].writes++ };
@@ -745,6 +839,7 @@ proctype clearer()
 /* Somebody who writes another attribute: md_attr_store() */
 proctype writer()
 {
+	mtype me = writer_;
 	byte i;
 
 	if
@@ -764,9 +859,34 @@ proctype writer()
 	done++
 }
 
+/* cat /proc/mdstat: md_seq_show() of each; md_notify_reboot() is like it */
+proctype reader()
+{
+	mtype me = reader_;
+	byte i;
+
+	lock_all();
+	do
+	:: atomic { i < made && listed_md(i) && (!over(i) || !with(STATE_CHECK)) ->
+		printf("%e: looks at instance %d\n", me, i);
+		md[i].users++; unlock_all() };
+		atomic { use(i) };
+		lock_all();
+		/* mddev_put_locked() */
+		atomic { use(i); md[i].users-- };
+		if :: md[i].users == 0 -> idle(i) :: else fi;
+		i++
+	:: atomic { i < made && !(listed_md(i) && (!over(i) || !with(STATE_CHECK))) -> i++ }
+	:: atomic { i == made -> break }
+	od;
+	atomic { unlock_all(); i = 0 };
+	done++
+}
+
 /* udev, mdadm --monitor: opens by path, looks, closes */
 proctype observer()
 {
+	mtype me = observer_;
 	FILE;
 
 	open_path(through, i, err);
@@ -785,6 +905,7 @@ proctype observer()
  */
 proctype user()
 {
+	mtype me = user_;
 	FILE;
 
 	through = OWN_NODE;
@@ -802,9 +923,44 @@ proctype user()
 	done++
 }
 
+/* mdadm up to 4.4: stops the device that it has made, and then uses it */
+proctype old_user()
+{
+	mtype me = old_user_;
+	FILE;
+
+	through = OWN_NODE;
+	open_node(through, i, err);
+	through = 0;
+	if
+	:: err == OK ->
+		stop(i, 1, err);
+		configure(i);
+		close(i)
+	:: else
+	fi;
+	done++
+}
+
+/* autorun_array(), at boot, of a device that cannot be run: BOOT has made it */
+proctype starter()
+{
+	mtype me = starter_;
+	byte i;
+	unsigned err : 3 = FAILED;
+
+	lock_of(i, reconfig_mutex);
+	if :: over(i) :: else -> do_md_stop(i, ACTORS, err) fi;
+	unlock_reconfig(i);
+	if :: err == OK -> delete(i) :: else fi;
+	put(i);
+	done++
+}
+
 /* echo md0 > new_array: the device is to stay */
 proctype namer()
 {
+	mtype me = namer_;
 	byte i = NOBODY, old = NOBODY, through = OWN_NODE;
 
 	make(UNTIL_STOP, i, old);
@@ -849,15 +1005,21 @@ init
 		md[0].state = LIVE; md[0].refs = 2; md[0].sysfs = 1;
 		md[0].configured = 1; md[0].running = 1;
 #endif
-#ifdef NAMED
+#if defined(NAMED) || defined(BOOT)
 		md[0].hold = UNTIL_STOP;
+#endif
+#ifdef BOOT
+		md[0].running = 0; md[0].users = 1;
 #endif
 		n = 0; do :: n < N -> run work(n); n++ :: else -> break od;
 		n = 0; do :: n < STOPPERS -> run stopper(); n++ :: else -> break od;
 		n = 0; do :: n < CLEARERS -> run clearer(); n++ :: else -> break od;
 		n = 0; do :: n < OBSERVERS -> run observer(); n++ :: else -> break od;
 		n = 0; do :: n < USERS -> run user(); n++ :: else -> break od;
+		n = 0; do :: n < OLD_USERS -> run old_user(); n++ :: else -> break od;
 		n = 0; do :: n < WRITERS -> run writer(); n++ :: else -> break od;
+		n = 0; do :: n < READERS -> run reader(); n++ :: else -> break od;
+		n = 0; do :: n < STARTERS -> run starter(); n++ :: else -> break od;
 		n = 0; do :: n < NAMERS -> run namer(); n++ :: else -> break od;
 #ifdef FLIP
 		run flip();
