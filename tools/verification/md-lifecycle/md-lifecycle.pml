@@ -30,9 +30,9 @@
  * a stop that has failed.
  *
  * Not here: other numbers and so arrays of arrays, partitions, exclusive and
- * non-blocking opens, array_state=inactive and readonly, signals other than to a
- * stop, lost wake-ups (who waits sees at once what it waits for), the order of
- * memory accesses, dm-raid, and the end of the module.
+ * non-blocking opens, array_state=inactive and readonly, settings made through
+ * sysfs, signals other than to a stop, lost wake-ups (who waits sees at once what
+ * it waits for), the order of memory accesses, dm-raid, and the module's end.
  *
  * Who takes part is told by the scenario (scripts/model has the list):
  *   STOPPERS, CLEARERS, OBSERVERS, USERS, OLD_USERS, WRITERS, READERS, NAMERS,
@@ -44,7 +44,7 @@
  *		Y or N; FLIP: somebody changes that at any moment
  *   WITHOUT=x	leave out one step, see below: each is there for a reason
  *
- * "spin -a -DSTOPPERS=1 ... md-lifecycle.pml; cc -DNP -o pan pan.c; ./pan -l -n"
+ * "spin -a -DSTOPPERS=1 ... md-lifecycle.pml; cc -DNP pan.c; ./a.out -l -n"
  * looks at one scenario; "spin -t -T md-lifecycle.pml" tells what led to a fault.
  */
 
@@ -645,7 +645,7 @@ inline close(i)
 inline look(i)
 {
 	if :: !OLD && with(TOUCH) -> touch(i) :: else fi;
-	atomic { use(i) }
+	atomic { use(i); printf("%e: looks at instance %d\n", me, i) }
 }
 
 /* md_ioctl(): SET_ARRAY_INFO and so on, perhaps RUN_ARRAY, do_md_run() */
@@ -732,6 +732,8 @@ inline delete(i)
  */
 inline stop(i, mine, err)
 {
+	/* md_ioctl() */
+	if :: !OLD && mine -> touch(i) :: else fi;
 	lock_all();
 	if
 	:: atomic { over(i) || (md[i].running && md[i].openers > mine) || md[i].closing ->
@@ -794,10 +796,7 @@ proctype stopper()
 
 	open_path(through, i, err);
 	if
-	:: err == OK ->
-		if :: !OLD -> touch(i) :: else fi;
-		stop(i, 1, err);
-		close(i)
+	:: err == OK -> stop(i, 1, err); close(i)
 	:: else
 	fi;
 	done++
