@@ -48,9 +48,7 @@
  * looks at one scenario; "spin -t -T md-lifecycle.pml" tells what led to a fault.
  */
 
-#ifndef N
 #define N 3			/* instances, the first one included */
-#endif
 #ifndef STOPPERS
 #define STOPPERS 0
 #endif
@@ -100,7 +98,8 @@
 #define END_CLOSING	9	/* md_life_end_closing(): tell the block layer, too */
 #define STATE_CHECK	10	/* mddev_get(): not if its life is over */
 #define TOUCH		11	/* md_ioctl(): a look ends the hold, too */
-#define RUN_CHECK	12	/* do_md_run(): not while it is being stopped */
+#define RUN_CHECK	12	/* do_md_run(): not while it is being stopped, */
+#define START_CHECK	13	/* and not stopped, if open, from then on */
 #ifndef WITHOUT
 #define WITHOUT NOTHING
 #endif
@@ -142,6 +141,7 @@ typedef instance {
 	unsigned openers : 3;
 	bit configured;		/* !md_is_unconfigured() */
 	bit running;		/* ->pers */
+	bit starting;		/* MD_NOT_READY */
 	bit closing;		/* MD_CLOSING */
 	bit reconfig_mutex;
 	bit gone;		/* the completion */
@@ -496,6 +496,26 @@ inline make(until, i, old)
 	od
 }
 
+/* The latest is the first on the list. */
+inline disk_get_closing(i)
+{
+	atomic {
+		if
+		:: OLD
+		:: !OLD && md[2].listed -> i = 2
+		:: !OLD && !md[2].listed && md[1].listed -> i = 1
+		:: !OLD && !md[2].listed && !md[1].listed && md[0].listed -> i = 0
+		:: else
+		fi;
+		if
+		:: i != NOBODY ->
+			claim(md[i].refs > 0, use_after_free);
+			md[i].refs++
+		:: else
+		fi
+	}
+}
+
 /* disk_wait_closing() */
 inline wait_closing(i)
 {
@@ -531,17 +551,7 @@ inline open_node(through, i, err)
 				:: else -> i = NOBODY
 				fi
 			};
-			/* disk_get_closing(): the latest first */
-			atomic {
-				if
-				:: OLD
-				:: !OLD && N > 2 && md[2].listed -> i = 2
-				:: !OLD && !(N > 2 && md[2].listed) && md[1].listed -> i = 1
-				:: !OLD && !(N > 2 && md[2].listed) && !md[1].listed && md[0].listed -> i = 0
-				:: else
-				fi;
-				if :: i != NOBODY -> use(i); claim(md[i].refs > 0, use_after_free); md[i].refs++ :: else fi
-			};
+			disk_get_closing(i);
 			if
 			:: i != NOBODY ->
 				wait_closing(i);
@@ -657,10 +667,20 @@ inline configure(i)
 	:: over(i)
 	:: else ->
 		if
+		:: skip			/* it fails */
 		:: md[i].configured = 1
-		:: atomic { !md[i].closing || OLD || !with(RUN_CHECK) ->
-			printf("%e: runs instance %d\n", me, i);
-			md[i].configured = 1; md[i].running = 1 }
+		:: md[i].configured = 1;
+			/* do_md_run() */
+			lock_all();
+			if
+			:: !OLD && md[i].closing && with(RUN_CHECK) -> unlock_all()
+			:: else ->
+				atomic { md[i].starting = with(START_CHECK); unlock_all() };
+				atomic {
+					printf("%e: runs instance %d\n", me, i);
+					md[i].running = 1; md[i].starting = 0
+				}
+			fi
 		fi
 	fi;
 	if :: OLD && md[i].hold == UNTIL_IOCTL -> md[i].hold = 0 :: else fi;
@@ -736,7 +756,8 @@ inline stop(i, mine, err)
 	if :: !OLD && mine -> touch(i) :: else fi;
 	lock_all();
 	if
-	:: atomic { over(i) || (md[i].running && md[i].openers > mine) || md[i].closing ->
+	:: atomic { over(i) || md[i].closing ||
+		(md[i].running || md[i].starting) && md[i].openers > mine ->
 		use(i); err = FAILED; unlock_all() }
 	:: else ->
 		atomic { use(i); err = OK; md[i].closing = 1; had_array = md[i].configured };
@@ -899,8 +920,8 @@ proctype observer()
 }
 
 /*
- * mdadm on a node of its own: makes a device, assembles an array, stops it; or
- * makes one, and thinks better of it
+ * mdadm on a node of its own: makes a device, assembles an array, stops it or
+ * not; or makes one, and thinks better of it
  */
 proctype user()
 {
@@ -914,6 +935,7 @@ proctype user()
 	:: err == OK ->
 		if
 		:: true -> configure(i); stop(i, 1, err)
+		:: true -> configure(i)
 		:: true -> look(i)
 		fi;
 		close(i)
