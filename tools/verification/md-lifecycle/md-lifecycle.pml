@@ -432,8 +432,11 @@ inline make(until, i, old)
 		:: atomic { unit == NOBODY && made == N ->
 			no_memory = 1; unlock_all(); unlock(md_create_mutex); break }
 		:: atomic { unit == NOBODY && made < N ->
-			/* A node of devtmpfs is there because a device is, or was. */
-			claim(through == OWN_NODE, comes_back);
+			/*
+			 * A node of devtmpfs is there because a device is, or was; or
+			 * is about to be: who has looked for it then may be late.
+			 */
+			claim(through == OWN_NODE || early, comes_back);
 			i = made; made++; unit = i; unlock_all();
 			printf("%e: makes instance %d\n", me, i);
 			md[i].users = 1; md[i].refs = 1 };
@@ -544,7 +547,11 @@ inline open_node(through, i, err)
 	:: loaded = 0;
 		do
 		:: /* blkdev_get_no_open(): ilookup() and kobject_get_unless_zero() */
-			i = hashed;
+			atomic {
+				i = hashed;
+				early = (i == NOBODY && node != NOBODY &&
+					 md[node].state == NASCENT)
+			};
 			atomic {
 				if
 				:: i != NOBODY && md[i].refs > 0 -> md[i].refs++; err = OK; break
@@ -616,7 +623,7 @@ inline open_node(through, i, err)
 		fi
 	od;
 	atomic {
-		tries = 0; waited = 0; ended_before = 0;
+		tries = 0; waited = 0; ended_before = 0; early = 0;
 		if :: err != OK -> i = NOBODY :: else fi;
 		printf("%e: the open ends with %d\n", me, err);
 		claim(err != ENXIO || no_memory, open_fails)
@@ -741,8 +748,8 @@ inline delete(i)
 {
 	atomic { use(i); md[i].queued = 1 };
 	if
-	:: atomic { md[i].gone -> use(i) }
-	:: atomic { true -> err = FAILED }	/* a signal: the deletion goes on */
+	:: true -> atomic { md[i].gone -> use(i) }
+	:: err = FAILED			/* a signal: the deletion goes on */
 	fi
 }
 
@@ -769,7 +776,8 @@ inline stop(i, mine, err)
 		/* mddev_lock(): a signal, or it is over, or has it */
 		if
 		:: !OLD -> err = FAILED
-		:: lock_of(i, reconfig_mutex);
+		:: true ->
+			lock_of(i, reconfig_mutex);
 			if
 			:: over(i) -> err = FAILED
 			:: else -> do_md_stop(i, mine, err)
@@ -807,7 +815,7 @@ inline stop(i, mine, err)
 #define FILE	\
 	byte i = NOBODY, old = NOBODY; unsigned err : 3; unsigned through : 4; \
 	unsigned walks : 2; unsigned tries : 4; unsigned waited : N; \
-	unsigned ended_before : 4; unsigned nr_seen : 4; bit loaded, had_array
+	unsigned ended_before : 4; unsigned nr_seen : 4; bit loaded, early, had_array
 
 /* mdadm --stop: opens by path, stops, closes */
 proctype stopper()
@@ -983,6 +991,7 @@ proctype namer()
 {
 	mtype me = namer_;
 	byte i = NOBODY, old = NOBODY, through = OWN_NODE;
+	bit early;
 
 	make(UNTIL_STOP, i, old);
 	done++
