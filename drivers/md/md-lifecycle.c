@@ -553,6 +553,31 @@ void md_life_release(struct mddev *mddev)
 EXPORT_SYMBOL_IF_KUNIT(md_life_release);
 
 /**
+ * md_life_begin_run - start the array, unless a task is about to stop it
+ * @mddev: the caller clears MD_NOT_READY when it runs, or could not be started
+ *
+ * Whoever waits for the reconfig_mutex to stop it has looked at the openers only
+ * if the array ran, or was being started: so one of the two sees the other.
+ *
+ * Context: process; the reconfig_mutex of @mddev is held.
+ * Return: 0, or -EBUSY.
+ */
+int md_life_begin_run(struct mddev *mddev)
+{
+	int err = 0;
+
+	lockdep_assert_held(&mddev->reconfig_mutex);
+
+	spin_lock(&all_mddevs_lock);
+	if (test_bit(MD_CLOSING, &mddev->flags))
+		err = -EBUSY;
+	else
+		set_bit(MD_NOT_READY, &mddev->flags);
+	spin_unlock(&all_mddevs_lock);
+	return err;
+}
+
+/**
  * md_life_begin_closing - keep new openers out, as the array may be stopped
  * @mddev: referenced
  * @openers: how many the caller is of those that have it open
@@ -562,7 +587,8 @@ EXPORT_SYMBOL_IF_KUNIT(md_life_release);
  *
  * Context: process.
  * Return: 0;
- * -EBUSY: it runs and is open elsewhere, or another task is closing it;
+ * -EBUSY: it runs, or is being started, and is open elsewhere; or another task
+ * is closing it;
  * -ENODEV: its life is over.
  */
 int md_life_begin_closing(struct mddev *mddev, int openers)
@@ -572,7 +598,8 @@ int md_life_begin_closing(struct mddev *mddev, int openers)
 	spin_lock(&all_mddevs_lock);
 	if (md_life_is_over(&mddev->life))
 		err = -ENODEV;
-	else if (mddev->pers && atomic_read(&mddev->openers) > openers)
+	else if ((mddev->pers || test_bit(MD_NOT_READY, &mddev->flags)) &&
+		 atomic_read(&mddev->openers) > openers)
 		err = -EBUSY;
 	else if (test_and_set_bit(MD_CLOSING, &mddev->flags))
 		err = -EBUSY;

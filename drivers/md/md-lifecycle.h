@@ -123,6 +123,7 @@ bool md_is_unconfigured(const struct mddev *mddev);
 
 int md_life_open(struct mddev *mddev);
 void md_life_release(struct mddev *mddev);
+int md_life_begin_run(struct mddev *mddev);
 int md_life_begin_closing(struct mddev *mddev, int openers);
 void md_life_end_closing(struct mddev *mddev);
 

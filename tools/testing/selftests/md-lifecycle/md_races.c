@@ -5,6 +5,7 @@
  * of an array. Who has to wait for whom is settled before anybody goes on; nobody
  * may wait for good.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
@@ -171,6 +172,78 @@ TEST_F(md_races_run, B14_run_while_a_stop_waits)
 	EXPECT_EQ(-EBUSY, task_result(&array->other));
 	EXPECT_EQ(0, task_result(&array->stopper));
 	EXPECT_STREQ("", md_left_in_the_end(&array->md));
+}
+
+/* --- to run it, and before the stop --- */
+
+FIXTURE(md_races_start) {
+	struct array array;
+	char old_create[8];
+	int leg_fd;
+};
+
+FIXTURE_SETUP(md_races_start)
+{
+	struct array *array = &self->array;
+	struct disk members[2];
+
+	array->fd = -1;
+	self->leg_fd = -1;
+	if (races_missing())
+		SKIP(return, "%s", races_missing());
+	udev_pause();
+	ASSERT_EQ(0, md_param_set("create_on_open", "Y", self->old_create,
+				  sizeof(self->old_create)));
+	ASSERT_EQ(0, disk_create(&array->disks[0], 8, false));
+	ASSERT_EQ(0, leg_create(&array->leg, "leg", 8));
+	self->leg_fd = dm_open(&array->leg.dm, O_RDWR);
+	ASSERT_LE(0, self->leg_fd);
+	ASSERT_EQ(0, md_pick(&array->md));
+	array->fd = md_open(&array->md, O_RDWR);
+	ASSERT_LE(0, array->fd);
+	members[0] = array->disks[0];
+	members[1] = array->leg.disk;
+	ASSERT_EQ(0, md_configure_as(array->fd, &persistent, members, 2));
+}
+
+FIXTURE_TEARDOWN(md_races_start)
+{
+	leg_release(&self->array.leg);
+	if (self->leg_fd >= 0)
+		close(self->leg_fd);
+	array_teardown(&self->array);
+	md_param_set("create_on_open", self->old_create, NULL, 0);
+	udev_resume();
+}
+
+/*
+ * Before an array runs, what others have written to its members is to be on disk:
+ * here one does not answer. A stop that begins meanwhile has to see that it will
+ * run, and that somebody has it open, who is told that it runs.
+ */
+TEST_F(md_races_start, B14_stop_while_it_is_started)
+{
+	static const char page[4096];
+	struct array *array = &self->array;
+	struct runner_arg arg = { .md = &array->md };
+	int ret;
+
+	ASSERT_EQ(0, leg_stall(&array->leg));
+	ASSERT_EQ((ssize_t)sizeof(page),
+		  pwrite(self->leg_fd, page, sizeof(page), 0));
+	ASSERT_EQ(0, task_start(&array->other, "a second opener", open_and_run,
+				&arg, -1));
+	ASSERT_EQ(0, task_blocked(&array->other));
+	ASSERT_TRUE(task_is_in(&array->other, "md_run"));
+
+	ASSERT_EQ(0, task_start(&array->stopper, "the stop", stop_and_close,
+				array, array->fd));
+	/* It has looked at the openers by then. */
+	ret = task_blocked(&array->stopper);
+	ASSERT_TRUE(ret == 0 || ret == -EALREADY);
+	leg_release(&array->leg);
+	EXPECT_EQ(0, task_result(&array->other));
+	EXPECT_EQ(-EBUSY, task_result(&array->stopper));
 }
 
 /* --- to set it read-only --- */
