@@ -126,6 +126,9 @@ int md_pick_partitionable(struct md_dev *md);
 /* Create the device by its name; for md_NAME its node is made here. */
 int md_new_array(struct md_dev *md);
 
+/* Look up the number of a device that has been created, and make the node. */
+int md_make_node(struct md_dev *md);
+
 /* Why opening a node makes no device here, or NULL. */
 const char *md_autoload_missing(void);
 
@@ -138,6 +141,10 @@ struct md_shape {
 	int level;		/* LEVEL_LINEAR is -1 */
 	bool persistent;	/* superblocks of version 0.90 */
 };
+
+/* SET_ARRAY_INFO, for @nr disks; ADD_NEW_DISK of one of them. */
+int md_set_info(int fd, const struct md_shape *shape, int nr);
+int md_add_member(int fd, const struct disk *disk, int number);
 
 /* SET_ARRAY_INFO and ADD_NEW_DISK for a clean array of 1 MiB of each disk. */
 int md_configure_as(int fd, const struct md_shape *shape,
@@ -209,6 +216,10 @@ int uevent_count(int fd, const struct disk *disk, const char *name,
 /* The same, of those that have @variable ("NAME=VALUE"). */
 int uevent_count_with(int fd, const struct disk *disk, const char *name,
 		      const char *action, const char *variable);
+
+/* How many devices of names like @pattern ("dm-*") were added and removed. */
+int uevent_lives(int fd, const struct disk *disk, const char *pattern,
+		 unsigned int *adds, unsigned int *removes);
 
 /* --- observer.c: what udev, blkid and mdadm --monitor do to a node --- */
 

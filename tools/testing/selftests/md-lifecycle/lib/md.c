@@ -99,12 +99,14 @@ int md_pick_name(struct md_dev *md)
 
 int md_new_array(struct md_dev *md)
 {
+	return file_write(md->name, MD_PARAM "new_array") ?: md_make_node(md);
+}
+
+int md_make_node(struct md_dev *md)
+{
 	char buf[32];
 	int ret;
 
-	ret = file_write(md->name, MD_PARAM "new_array");
-	if (ret)
-		return ret;
 	ret = file_read(buf, sizeof(buf), "/sys/block/%s/dev", md->name);
 	if (ret)
 		return ret;
@@ -144,8 +146,7 @@ int md_ioctl(int fd, unsigned long cmd, void *arg)
 	return ioctl(fd, cmd, arg) < 0 ? -errno : 0;
 }
 
-int md_configure_as(int fd, const struct md_shape *shape,
-		    const struct disk *disks, int nr)
+int md_set_info(int fd, const struct md_shape *shape, int nr)
 {
 	mdu_array_info_t array = {
 		.major_version = 0,
@@ -162,20 +163,31 @@ int md_configure_as(int fd, const struct md_shape *shape,
 		.chunk_size = shape->level == 1 ? 0 : 65536,
 		.size = 1024,
 	};
+
+	return md_ioctl(fd, SET_ARRAY_INFO, &array);
+}
+
+int md_add_member(int fd, const struct disk *disk, int number)
+{
+	mdu_disk_info_t info = {
+		.number = number,
+		.raid_disk = number,
+		.state = 1 << MD_DISK_SYNC | 1 << MD_DISK_ACTIVE,
+		.major = disk->major,
+		.minor = disk->minor,
+	};
+
+	return md_ioctl(fd, ADD_NEW_DISK, &info);
+}
+
+int md_configure_as(int fd, const struct md_shape *shape,
+		    const struct disk *disks, int nr)
+{
 	int i, ret;
 
-	ret = md_ioctl(fd, SET_ARRAY_INFO, &array);
-	for (i = 0; !ret && i < nr; i++) {
-		mdu_disk_info_t info = {
-			.number = i,
-			.raid_disk = i,
-			.state = 1 << MD_DISK_SYNC | 1 << MD_DISK_ACTIVE,
-			.major = disks[i].major,
-			.minor = disks[i].minor,
-		};
-
-		ret = md_ioctl(fd, ADD_NEW_DISK, &info);
-	}
+	ret = md_set_info(fd, shape, nr);
+	for (i = 0; !ret && i < nr; i++)
+		ret = md_add_member(fd, &disks[i], i);
 	return ret;
 }
 

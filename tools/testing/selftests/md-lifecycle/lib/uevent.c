@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <errno.h>
+#include <fnmatch.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -79,37 +80,86 @@ static bool has_variable(const char *msg, size_t len, const char *want)
 	return false;
 }
 
-int uevent_count_with(int fd, const struct disk *disk, const char *name,
-		      const char *action, const char *variable)
+/* Tell @seen of all events that there are, from the last call on. */
+static int for_each_event(int fd, const struct disk *disk,
+			  void (*seen)(void *arg, const char *msg, size_t len),
+			  void *arg)
 {
-	char marker[64], seen[64], head[HEAD_LEN], msg[8192];
+	char marker[64], last[64], msg[8192];
 	static unsigned int serial;
-	int count = 0, ret;
 	ssize_t n;
+	int ret;
 
 	/* A synthetic event: an action, a UUID of which we vary the end, a KEY. */
 	snprintf(marker, sizeof(marker),
 		 "change 6d646c63-0000-4000-8000-%012x LC=%u", getpid(), ++serial);
-	snprintf(seen, sizeof(seen), "SYNTH_ARG_LC=%u", serial);
-	uevent_head(head, name, action);
+	snprintf(last, sizeof(last), "SYNTH_ARG_LC=%u", serial);
 
 	ret = file_write(marker, "/sys/block/%s/uevent", disk->name);
 	if (ret)
 		return ret;
-	for (;;) {
+	do {
 		n = uevent_next(fd, msg, sizeof(msg));
 		if (n < 0)
 			return n;
-		if (!strcmp(msg, head) &&
-		    (!variable || has_variable(msg, n, variable)))
-			count++;
-		if (has_variable(msg, n, seen))
-			return count;
-	}
+		seen(arg, msg, n);
+	} while (!has_variable(msg, n, last));
+	return 0;
+}
+
+struct wanted {
+	char head[HEAD_LEN];
+	const char *variable;
+	int count;
+};
+
+static void count_wanted(void *arg, const char *msg, size_t len)
+{
+	struct wanted *want = arg;
+
+	if (!strcmp(msg, want->head) &&
+	    (!want->variable || has_variable(msg, len, want->variable)))
+		want->count++;
+}
+
+int uevent_count_with(int fd, const struct disk *disk, const char *name,
+		      const char *action, const char *variable)
+{
+	struct wanted want = { .variable = variable };
+
+	uevent_head(want.head, name, action);
+	return for_each_event(fd, disk, count_wanted, &want) ?: want.count;
 }
 
 int uevent_count(int fd, const struct disk *disk, const char *name,
 		 const char *action)
 {
 	return uevent_count_with(fd, disk, name, action, NULL);
+}
+
+struct lives {
+	const char *pattern;
+	unsigned int adds, removes;
+};
+
+static void count_lives(void *arg, const char *msg, size_t len)
+{
+	struct lives *lives = arg;
+	char head[HEAD_LEN];
+
+	uevent_head(head, lives->pattern, "add");
+	lives->adds += !fnmatch(head, msg, FNM_PATHNAME);
+	uevent_head(head, lives->pattern, "remove");
+	lives->removes += !fnmatch(head, msg, FNM_PATHNAME);
+}
+
+int uevent_lives(int fd, const struct disk *disk, const char *pattern,
+		 unsigned int *adds, unsigned int *removes)
+{
+	struct lives lives = { .pattern = pattern };
+	int ret = for_each_event(fd, disk, count_lives, &lives);
+
+	*adds = lives.adds;
+	*removes = lives.removes;
+	return ret;
 }

@@ -1,0 +1,740 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Everything that can fail does so once: as many lives of an array as an
+ * operation has allocations, requests to its members, or opens of these, with
+ * another one failing in each. The operation succeeds or says that it has
+ * failed; then what was there is still whole, and the operation works when it is
+ * repeated, or the array is given up. Nothing is left of any life.
+ *
+ * What fails is what the operating task itself does. The node of a device is
+ * made by kdevtmpfs, and a thread by kthreadd: what these need does not fail.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+#include "lifecycle.h"
+#include "fault.h"
+#include "stall.h"
+
+#define MAX_DISKS	3
+
+enum kind {
+	PLAIN,
+	NAMED,
+	PERSISTENT,	/* with superblocks */
+	STORED,		/* with superblocks from before, and a bitmap */
+	ON_LEG,		/* the first disk can be stalled */
+};
+
+struct array_op {
+	struct md_shape shape;
+	int nr;			/* of disks */
+	enum kind kind;
+	struct fault_op op;
+};
+
+static struct {
+	struct disk disks[MAX_DISKS];
+	struct md_shape shape;
+	int nr;
+	enum kind kind;
+	struct md_dev md;
+	int fd;
+	int step;		/* of an assembly */
+	struct leg leg;
+	struct task stopper, releaser;
+	struct fault fault;
+	int uevents;
+	unsigned int untold;	/* lives with a uevent less */
+	char old_create[8];
+} ctx;
+
+static void set_up(struct __test_metadata *_metadata, const struct array_op *op)
+{
+	int i;
+
+	ctx.shape = op->shape;
+	ctx.nr = op->nr;
+	ctx.kind = op->kind;
+	udev_pause();
+	if (ctx.kind == ON_LEG) {
+		ASSERT_EQ(0, leg_create(&ctx.leg, "leg", 8));
+		ctx.disks[0] = ctx.leg.disk;
+	}
+	for (i = ctx.kind == ON_LEG; i < ctx.nr; i++)
+		ASSERT_EQ(0, disk_create(&ctx.disks[i], 8, ctx.shape.persistent));
+	ASSERT_EQ(0, md_param_set("create_on_open", "Y", ctx.old_create,
+				  sizeof(ctx.old_create)));
+	ASSERT_EQ(0, ctx.kind == NAMED ? md_pick_name(&ctx.md) : md_pick(&ctx.md));
+	ctx.uevents = uevent_open();
+	ASSERT_LE(0, ctx.uevents);
+}
+
+/* A stop that is held up, if there is one, goes on and ends. */
+static void end_stop(void)
+{
+	leg_release(&ctx.leg);
+	task_end(&ctx.stopper);
+	task_end(&ctx.releaser);
+}
+
+static void tear_down(void)
+{
+	int i;
+
+	fault_end(&ctx.fault);
+	end_stop();
+	if (ctx.fd >= 0)
+		close(ctx.fd);
+	md_cleanup(&ctx.md);
+	if (ctx.old_create[0])
+		md_param_set("create_on_open", ctx.old_create, NULL, 0);
+	if (ctx.uevents >= 0)
+		close(ctx.uevents);
+	for (i = 0; i < MAX_DISKS; i++)
+		disk_destroy(&ctx.disks[i]);
+	leg_destroy(&ctx.leg);
+	udev_resume();
+}
+
+static void shut(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+static bool state_is(const char *state)
+{
+	char seen[32];
+
+	return !file_read(seen, sizeof(seen), "/sys/block/%s/md/array_state",
+			  ctx.md.name) && !strcmp(seen, state);
+}
+
+static bool claimed(const struct disk *disk)
+{
+	return open_and_close(disk->path, O_RDONLY | O_EXCL) == -EBUSY;
+}
+
+/* --- create --- */
+
+static int open_it(void)
+{
+	ctx.fd = md_open(&ctx.md, O_RDWR);
+	return ctx.fd < 0 ? ctx.fd : 0;
+}
+
+static int new_array(void)
+{
+	return file_write(ctx.md.name, MD_PARAM "new_array");
+}
+
+static const char *nothing_left(void)
+{
+	return *md_left_in_the_end(&ctx.md) ? md_left(&ctx.md) : NULL;
+}
+
+/* An open may fail after it has made the device, which then waits for the next. */
+static const char *nothing_or_unused(void)
+{
+	return state_is("clear") ? NULL : nothing_left();
+}
+
+static const char *usable(void)
+{
+	int ret = md_make_node(&ctx.md);
+
+	if (!ret && ctx.fd < 0)
+		ret = open_it();
+	ret = ret ?: md_configure_as(ctx.fd, &ctx.shape, ctx.disks, ctx.nr);
+	ret = ret ?: md_run(ctx.fd);
+	return ret ? fault_text("build", ret) : NULL;
+}
+
+/* --- assemble --- */
+
+static int prepare(void)
+{
+	ctx.step = 0;
+	return md_new_array(&ctx.md) ?: open_it();
+}
+
+static int set_info(void)
+{
+	mdu_array_info_t stored = { .minor_version = 90 };
+
+	if (ctx.kind == STORED)
+		return md_ioctl(ctx.fd, SET_ARRAY_INFO, &stored);
+	return md_set_info(ctx.fd, &ctx.shape, ctx.nr);
+}
+
+static int assemble_step(void)
+{
+	if (!ctx.step)
+		return set_info();
+	if (ctx.step <= ctx.nr)
+		return md_add_member(ctx.fd, &ctx.disks[ctx.step - 1], ctx.step - 1);
+	return md_run(ctx.fd);
+}
+
+/* Goes on where it has failed. */
+static int assemble(void)
+{
+	int ret = 0;
+
+	for (; ctx.step < ctx.nr + 2 && !ret; ctx.step += !ret)
+		ret = assemble_step();
+	return ret;
+}
+
+static const char *partly(void)
+{
+	int i;
+
+	for (i = 0; i < ctx.nr; i++)
+		if (claimed(&ctx.disks[i]) != (i + 1 < ctx.step))
+			return i + 1 < ctx.step ? "a member is free" :
+						    "no member, and not free";
+	if (!state_is(ctx.step > 1 ? "inactive" : "clear"))
+		return "another state";
+	return NULL;
+}
+
+static const char *runs(void)
+{
+	char block[4096];
+	int fd;
+	ssize_t n;
+
+	if (!state_is("clean") && !state_is("active"))
+		return "does not run";
+	fd = md_open(&ctx.md, O_RDONLY);
+	if (fd < 0)
+		return fault_text("open", fd);
+	n = read(fd, block, sizeof(block));
+	close(fd);
+	return n == sizeof(block) ? NULL : "read";
+}
+
+static int write_block(void)
+{
+	void *block;
+	int fd, ret = 0;
+
+	if (posix_memalign(&block, 4096, 4096))
+		return -ENOMEM;
+	memset(block, 'w', 4096);
+	fd = md_open(&ctx.md, O_WRONLY | O_DIRECT);
+	if (fd < 0)
+		ret = fd;
+	else if (write(fd, block, 4096) != 4096)
+		ret = -errno;
+	if (fd >= 0)
+		close(fd);
+	free(block);
+	return ret;
+}
+
+/* --- stop --- */
+
+static int prepare_running(void)
+{
+	return prepare() ?: assemble();
+}
+
+static int prepare_closed(void)
+{
+	int ret = prepare_running();
+
+	shut(&ctx.fd);
+	return ret;
+}
+
+static int stop(void)
+{
+	return md_stop(ctx.fd);
+}
+
+static int clear(void)
+{
+	return md_attr_write(&ctx.md, "array_state", "clear");
+}
+
+static int make_inactive(void)
+{
+	return md_attr_write(&ctx.md, "array_state", "inactive");
+}
+
+static const char *inactive(void)
+{
+	return state_is("inactive") ? NULL : "another state";
+}
+
+/* --- open --- */
+
+static int no_autoload(void)
+{
+	return md_param_set("create_on_open", "N", NULL, 0);
+}
+
+static int open_missing(void)
+{
+	int ret = open_it();
+
+	shut(&ctx.fd);
+	return ret == -ENXIO ? 0 : ret ?: -EEXIST;
+}
+
+/* --- */
+
+/* Whatever there is, stop it: nothing may be left, and every disk be free. */
+static const char *end(bool hit)
+{
+	unsigned int adds, removes;
+	int i, ret = 0;
+	bool there;
+
+	end_stop();
+	there = path_exists("/sys/block/%s/md", ctx.md.name);
+	md_param_set("create_on_open", "Y", NULL, 0);
+	/* A thread of the array has ended with it. */
+	fault_task(&ctx.fault, getpid());
+	if (there && ctx.fd >= 0)
+		ret = md_stop_when_unused(ctx.fd);
+	else if (there)
+		ret = md_attr_write(&ctx.md, "array_state", "clear");
+	shut(&ctx.fd);
+	if (ret)
+		return fault_text("stop", ret);
+	if (*md_left_in_the_end(&ctx.md))
+		return md_left(&ctx.md);
+	for (i = 0; i < ctx.nr; i++)
+		if (claimed(&ctx.disks[i]))
+			return "a disk is not free";
+
+	ret = uevent_lives(ctx.uevents, &ctx.disks[ctx.nr - 1], ctx.md.name, &adds, &removes);
+	if (ret)
+		return fault_text("uevents", ret);
+	/* An event needs memory, too; nobody looks whether it could be sent. */
+	ctx.untold += adds != removes;
+	if (adds > removes || removes > adds + hit)
+		return "uevents of adding and removing do not match";
+	return NULL;
+}
+
+static void walk(struct __test_metadata *_metadata, const struct fault_op *op, bool again)
+{
+	struct fault_walk walk;
+	const char *wrong;
+
+	wrong = fault_lives(&ctx.fault, op, again, &walk);
+	TH_LOG("%u points: %u failed, %u tolerated; %u lost a uevent", walk.points,
+	       walk.points - walk.tolerated, walk.tolerated, ctx.untold);
+	if (wrong)
+		TH_LOG("%s", wrong);
+	ASSERT_EQ(NULL, wrong);
+	EXPECT_LT(0U, walk.points);
+	ctx.untold = 0;
+}
+
+/* Make the array whose superblocks and bitmap the next assembly finds. */
+static int store(void)
+{
+	mdu_array_info_t info;
+	int ret;
+
+	ctx.kind = PERSISTENT;
+	ret = prepare_running() ?:
+	      md_attr_write(&ctx.md, "bitmap/chunksize", "65536") ?:
+	      md_attr_write(&ctx.md, "bitmap/time_base", "1") ?:
+	      md_ioctl(ctx.fd, GET_ARRAY_INFO, &info);
+	if (!ret) {
+		info.state |= 1 << MD_SB_BITMAP_PRESENT;
+		ret = md_ioctl(ctx.fd, SET_ARRAY_INFO, &info);
+	}
+	ret = ret ?: md_stop_when_unused(ctx.fd);
+	shut(&ctx.fd);
+	ctx.kind = STORED;
+	return ret;
+}
+
+/* --- allocations --- */
+
+FIXTURE(md_fail) { int unused; };
+FIXTURE_VARIANT(md_fail) { struct array_op it; };
+
+FIXTURE_SETUP(md_fail)
+{
+	const char *missing = md_missing("create_on_open") ?:
+			      fault_missing(FAULT_MEMORY);
+
+	ctx.fd = -1;
+	ctx.uevents = -1;
+	if (missing)
+		SKIP(return, "%s", missing);
+	set_up(_metadata, &variant->it);
+}
+
+FIXTURE_TEARDOWN(md_fail)
+{
+	tear_down();
+}
+
+/* Level and number of disks; how it begins, what may fail, how that may end. */
+#define OP(name, level_, nr_, kind_, before_, op_, whole_, done_) \
+	FIXTURE_VARIANT_ADD(md_fail, name) { .it = { \
+		.shape = { .level = level_, .persistent = (kind_) >= PERSISTENT }, \
+		.nr = nr_, \
+		.kind = kind_, \
+		.op = { before_, op_, whole_, done_, end }, \
+	} }
+
+OP(create_by_open, 1, 2, PLAIN, NULL, open_it, nothing_or_unused, usable);
+OP(create_by_number, 1, 2, PLAIN, NULL, new_array, nothing_left, usable);
+OP(create_by_name, 1, 2, NAMED, NULL, new_array, nothing_left, usable);
+
+OP(assemble_linear, LEVEL_LINEAR, 2, PLAIN, prepare, assemble, partly, runs);
+OP(assemble_raid0, 0, 2, PLAIN, prepare, assemble, partly, runs);
+OP(assemble_raid1, 1, 2, PLAIN, prepare, assemble, partly, runs);
+OP(assemble_raid5, 5, 3, PLAIN, prepare, assemble, partly, runs);
+OP(assemble_raid10, 10, 2, PLAIN, prepare, assemble, partly, runs);
+OP(assemble_new, 1, 2, PERSISTENT, prepare, assemble, partly, runs);
+OP(assemble_stored, 1, 2, STORED, prepare, assemble, partly, runs);
+
+OP(stop, 1, 2, PERSISTENT, prepare_running, stop, runs, nothing_left);
+OP(stop_with_bitmap, 1, 2, STORED, prepare_running, stop, runs, nothing_left);
+OP(stop_raid5, 5, 3, PLAIN, prepare_running, stop, runs, nothing_left);
+OP(clear, 1, 2, PERSISTENT, prepare_closed, clear, runs, nothing_left);
+OP(inactive, 1, 2, PERSISTENT, prepare_closed, make_inactive, runs, inactive);
+
+OP(open, 1, 2, PLAIN, prepare_closed, open_it, runs, runs);
+OP(open_missing, 1, 2, PLAIN, no_autoload, open_missing, nothing_left, nothing_left);
+
+TEST_F_TIMEOUT(md_fail, B14_any_allocation_fails, 120)
+{
+	if (ctx.kind == STORED)
+		ASSERT_EQ(0, store());
+	ASSERT_EQ(0, fault_start(&ctx.fault, FAULT_MEMORY));
+	walk(_metadata, &variant->it.op, true);
+	walk(_metadata, &variant->it.op, false);
+}
+
+/* --- allocations of other tasks --- */
+
+FIXTURE(md_fail_task) { int unused; };
+FIXTURE_VARIANT(md_fail_task) { struct array_op it; };
+
+FIXTURE_SETUP(md_fail_task)
+{
+	const char *missing = md_missing("create_on_open") ?: dm_missing() ?:
+			      task_missing() ?: fault_missing(FAULT_MEMORY);
+
+	ctx.fd = -1;
+	ctx.uevents = -1;
+	if (missing)
+		SKIP(return, "%s", missing);
+	set_up(_metadata, &variant->it);
+}
+
+FIXTURE_TEARDOWN(md_fail_task)
+{
+	tear_down();
+}
+
+#define TASK(name, level_, nr_, kind_, before_, op_, whole_, done_) \
+	FIXTURE_VARIANT_ADD(md_fail_task, name) { .it = { \
+		.shape = { .level = level_, .persistent = (kind_) == PERSISTENT }, \
+		.nr = nr_, \
+		.kind = kind_, \
+		.op = { before_, op_, whole_, done_, end }, \
+	} }
+
+/* The thread of the array writes the superblocks before it becomes active. */
+static int prepare_thread(void)
+{
+	char comm[64];
+	int ret = prepare_running();
+
+	snprintf(comm, sizeof(comm), "%s_raid1", ctx.md.name);
+	return ret ?: fault_task(&ctx.fault, task_named(comm));
+}
+
+/* A worker deletes the device when it is stopped. */
+static int prepare_workers(void)
+{
+	return prepare_running() ?: fault_workers(&ctx.fault);
+}
+
+/* Here the last close lets a worker do it. */
+static int prepare_idle(void)
+{
+	return prepare() ?: md_touch(ctx.fd) == -ENODEV ? fault_workers(&ctx.fault) :
+							  -EINVAL;
+}
+
+static int close_it(void)
+{
+	int fd = ctx.fd;
+
+	ctx.fd = -1;
+	return close(fd) ? -errno : *md_left_in_the_end(&ctx.md) ? -EBUSY : 0;
+}
+
+static long stop_task(struct task *task, void *arg)
+{
+	return md_stop(*(int *)arg);
+}
+
+/* When the test waits for the stop, let that go on. */
+static long release_task(struct task *task, void *arg)
+{
+	const struct task test = { .pid = getppid() };
+
+	while (!task_is_in(&test, "disk_wait_closing"))
+		usleep(1000);
+	return dm_resume(&ctx.leg.dm);
+}
+
+/* A stop has begun, and waits for a write to the leg, which waits for an open. */
+static int prepare_stopping(void)
+{
+	uint64_t end = now_ms() + DEADLINE_MS;
+	char block[4096] = "dirty";
+	int fd, ret = prepare_running();
+
+	if (!ret && pwrite(ctx.fd, block, sizeof(block), 65536) != sizeof(block))
+		ret = -errno;
+	ret = ret ?: leg_stall(&ctx.leg);
+	fd = ctx.fd;
+	ret = ret ?: task_start(&ctx.stopper, "a stop", stop_task, &fd, fd);
+	shut(&ctx.fd);
+	while (!ret && !task_is_in(&ctx.stopper, "sync_blockdev"))
+		if (now_ms() > end)
+			ret = -ETIMEDOUT;
+	return ret ?: task_start(&ctx.releaser, "a release", release_task, NULL, -1);
+}
+
+/* The open may have come before the stop has ended, if that is because it failed. */
+static const char *stopped(void)
+{
+	leg_release(&ctx.leg);
+	if (task_result(&ctx.stopper))
+		return "the stop has failed";
+	return nothing_or_unused();
+}
+
+static const char *retried(void)
+{
+	if (!task_done(&ctx.releaser))
+		return "the open did not wait";
+	return stopped() ?: usable();
+}
+
+TASK(thread, 1, 2, PERSISTENT, prepare_thread, write_block, runs, runs);
+TASK(deletion_by_stop, 1, 2, PLAIN, prepare_workers, stop, runs, nothing_left);
+TASK(deletion_by_close, 1, 2, PLAIN, prepare_idle, close_it, nothing_left, nothing_left);
+TASK(retried_open, 1, 2, ON_LEG, prepare_stopping, open_it, stopped, retried);
+
+TEST_F_TIMEOUT(md_fail_task, B14_any_allocation_fails, 120)
+{
+	if (ctx.kind == ON_LEG && !kernel_has("disk_wait_closing"))
+		SKIP(return, "this kernel starts no open over");
+	ASSERT_EQ(0, fault_start(&ctx.fault, FAULT_MEMORY));
+	walk(_metadata, &variant->it.op, true);
+}
+
+/* --- requests --- */
+
+FIXTURE(md_fail_io) { int unused; };
+FIXTURE_VARIANT(md_fail_io) { struct array_op it; };
+
+FIXTURE_SETUP(md_fail_io)
+{
+	const char *missing = md_missing("create_on_open") ?:
+			      fault_missing(FAULT_REQUEST);
+	int i;
+
+	ctx.fd = -1;
+	ctx.uevents = -1;
+	if (missing)
+		SKIP(return, "%s", missing);
+	set_up(_metadata, &variant->it);
+	for (i = 0; i < ctx.nr; i++)
+		ASSERT_EQ(0, fault_disk(&ctx.disks[i]));
+}
+
+FIXTURE_TEARDOWN(md_fail_io)
+{
+	tear_down();
+}
+
+#define IO(name, level_, nr_, kind_, before_, op_, whole_, done_) \
+	FIXTURE_VARIANT_ADD(md_fail_io, name) { .it = { \
+		.shape = { .level = level_, .persistent = true }, \
+		.nr = nr_, \
+		.kind = kind_, \
+		.op = { before_, op_, whole_, done_, end }, \
+	} }
+
+/* A superblock that could not be written is older than the others: write anew. */
+static int prepare_stored(void)
+{
+	return store() ?: prepare();
+}
+
+static int prepare_stored_running(void)
+{
+	return prepare_stored() ?: assemble();
+}
+
+/* The array becomes active, and clean again when it is stopped. */
+static int prepare_written(void)
+{
+	return prepare_running() ?: write_block();
+}
+
+static int prepare_written_closed(void)
+{
+	int ret = prepare_written();
+
+	shut(&ctx.fd);
+	return ret;
+}
+
+IO(assemble_raid0, 0, 2, PERSISTENT, prepare, assemble, partly, runs);
+IO(assemble_raid1, 1, 2, PERSISTENT, prepare, assemble, partly, runs);
+IO(assemble_raid5, 5, 3, PERSISTENT, prepare, assemble, partly, runs);
+IO(assemble_stored, 1, 2, STORED, prepare_stored, assemble, partly, runs);
+IO(stop, 1, 2, PERSISTENT, prepare_written, stop, runs, nothing_left);
+IO(stop_with_bitmap, 1, 2, STORED, prepare_stored_running, stop, runs, nothing_left);
+IO(inactive, 1, 2, PERSISTENT, prepare_written_closed, make_inactive, runs, inactive);
+IO(open, 1, 2, PERSISTENT, prepare_closed, open_it, runs, runs);
+
+TEST_F_TIMEOUT(md_fail_io, B14_any_request_fails, 120)
+{
+	ASSERT_EQ(0, fault_start(&ctx.fault, FAULT_REQUEST));
+	walk(_metadata, &variant->it.op, true);
+	walk(_metadata, &variant->it.op, false);
+}
+
+/* --- members --- */
+
+/* Why a disk cannot be opened to be a member. */
+enum bad {
+	MISSING,	/* there is none of that number */
+	HELD,		/* somebody else has claimed it */
+	REMOVED,	/* it was pulled out, and is still open */
+};
+
+FIXTURE(md_fail_member) {
+	struct disk bad;
+	int fd;
+};
+
+FIXTURE_VARIANT(md_fail_member) {
+	struct array_op it;
+	enum bad bad;
+	int at, want;
+};
+
+FIXTURE_SETUP(md_fail_member)
+{
+	const char *missing = md_missing("create_on_open");
+
+	ctx.fd = -1;
+	ctx.uevents = -1;
+	self->fd = -1;
+	if (missing)
+		SKIP(return, "%s", missing);
+	set_up(_metadata, &variant->it);
+	ASSERT_EQ(0, disk_create(&self->bad, 8, false));
+}
+
+FIXTURE_TEARDOWN(md_fail_member)
+{
+	if (self->fd >= 0)
+		close(self->fd);
+	tear_down();
+	disk_destroy(&self->bad);
+}
+
+#define MEMBER(name, level_, nr_, kind_, bad_, at_, want_) \
+	FIXTURE_VARIANT_ADD(md_fail_member, name) { \
+		.it.shape = { .level = level_, .persistent = (kind_) == PERSISTENT }, \
+		.it.nr = nr_, \
+		.it.kind = kind_, \
+		.bad = bad_, \
+		.at = at_, \
+		.want = want_, \
+	}
+
+MEMBER(missing_first, 1, 2, PLAIN, MISSING, 0, -ENXIO);
+MEMBER(missing_last, 0, 2, PLAIN, MISSING, 1, -ENXIO);
+MEMBER(held_first, 1, 2, PERSISTENT, HELD, 0, -EBUSY);
+MEMBER(held_last, 5, 3, PLAIN, HELD, 2, -EBUSY);
+MEMBER(removed_first, 0, 2, PLAIN, REMOVED, 0, -ENXIO);
+MEMBER(removed_last, 1, 2, PERSISTENT, REMOVED, 1, -ENXIO);
+
+static void make_bad(struct __test_metadata *_metadata,
+		     struct _test_data_md_fail_member *self, enum bad bad)
+{
+	if (bad == MISSING) {
+		/* What stays is its number. */
+		disk_destroy(&self->bad);
+		return;
+	}
+	self->fd = open(self->bad.path, O_RDONLY | O_CLOEXEC | (bad == HELD ? O_EXCL : 0));
+	ASSERT_LE(0, self->fd);
+	if (bad == REMOVED)
+		ASSERT_EQ(0, disk_power_off(&self->bad));
+}
+
+TEST_F(md_fail_member, B14_cannot_be_opened)
+{
+	const char *wrong;
+
+	make_bad(_metadata, self, variant->bad);
+	ASSERT_EQ(0, prepare());
+	for (ctx.step = 0; ctx.step <= variant->at; ctx.step++)
+		ASSERT_EQ(0, assemble_step());
+	EXPECT_EQ(variant->want, md_add_member(ctx.fd, &self->bad, variant->at));
+	wrong = partly();
+	if (!wrong && assemble())
+		wrong = "cannot go on";
+	wrong = wrong ?: runs() ?: end(false);
+	if (wrong)
+		TH_LOG("%s", wrong);
+	EXPECT_EQ(NULL, wrong);
+}
+
+/* Added, and pulled out before the array is run. */
+TEST_F(md_fail_member, B12_vanishes_before_the_run)
+{
+	struct disk *member = &ctx.disks[variant->at];
+	const char *wrong;
+	int ret;
+
+	ASSERT_EQ(0, prepare());
+	ASSERT_EQ(0, md_configure_as(ctx.fd, &ctx.shape, ctx.disks, ctx.nr));
+	ASSERT_EQ(0, disk_power_off(member));
+	ret = md_run(ctx.fd);
+	TH_LOG("%s", ret ? strerror(-ret) : "runs");
+	wrong = end(false);
+	if (wrong)
+		TH_LOG("%s", wrong);
+	ASSERT_EQ(NULL, wrong);
+
+	/* Another disk in its place, and the same number. */
+	disk_destroy(member);
+	ASSERT_EQ(0, disk_create(member, 8, true));
+	ASSERT_EQ(0, prepare_running());
+	EXPECT_EQ(NULL, runs());
+	EXPECT_EQ(NULL, end(false));
+}
+
+TEST_HARNESS_MAIN
