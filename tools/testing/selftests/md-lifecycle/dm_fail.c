@@ -276,14 +276,14 @@ static const char *on_second(void)
 	return not_on(0, 1);
 }
 
-static const char *suspended(void)
+static const char *is_suspended(void)
 {
 	return has(DM_SUSPEND_FLAG) ? NULL : "not suspended";
 }
 
 static const char *suspended_then_resumed(void)
 {
-	const char *wrong = suspended();
+	const char *wrong = is_suspended();
 	int ret = dm_resume(&ctx.dm[0]);
 
 	if (!wrong && ret)
@@ -378,52 +378,52 @@ static const char *end(bool hit)
 		if (ret)
 			return fault_text("open of a disk that is to be free", ret);
 	}
+	/* Events need memory, too, and nobody looks whether they could be sent. */
 	ret = uevent_lives(ctx.uevents, &ctx.disks[0], "dm-*", &adds, &removes);
-	if (ret)
+	if (ret && (ret != -ENOBUFS || !hit))
 		return fault_text("uevents", ret);
-	/* An event needs memory, too; nobody looks whether it could be sent. */
-	ctx.untold += adds != removes;
-	if (adds > removes + hit || removes > adds + hit)
+	ctx.untold += ret || adds != removes;
+	if (!ret && (adds > removes + hit || removes > adds + hit))
 		return "uevents of adding and removing do not match";
 	return NULL;
 }
 
-#define OP(name, mp, before_, op_, whole_, done_) \
-	FIXTURE_VARIANT_ADD(dm_fail, name) { \
+#define OP(mp, before_, op_, whole_, done_) \
+	{ \
 		.multipath = mp, \
 		.op = { before_, op_, whole_, done_, end }, \
 	}
 
-OP(create, false, NULL, create,
-   not_created, usable);
-OP(reload, false, prepare, load_second,
-   on_first_only, resumes_on_second);
-OP(reload_request_based, true, prepare, load_second,
-   on_first_only, resumes_on_second);
-OP(reload_again, false, prepare_reloaded, load_third,
-   on_first_then_second, resumes_on_third);
-OP(clear, false, prepare_reloaded, clear,
-   on_first_then_second, on_first_only);
-OP(resume_first, false, prepare_first, resume,
-   without_table, on_second);
-OP(resume_first_request_based, true, prepare_first, resume,
-   without_table, on_second);
-OP(resume_swap, false, prepare_reloaded, resume,
-   on_first, on_second);
-OP(resume_swap_request_based, true, prepare_reloaded, resume,
-   on_first, on_second);
-OP(resume_suspended, false, prepare_suspended, resume,
-   suspended, on_first);
-OP(suspend, false, prepare, suspend,
-   on_first, suspended_then_resumed);
-OP(suspend_request_based, true, prepare, suspend,
-   on_first, suspended_then_resumed);
-OP(rename, false, prepare, rename_it,
-   on_first, renamed);
-OP(remove, false, prepare_reloaded, remove_it,
-   on_first_then_second, all_gone);
-OP(remove_all, false, prepare_many, remove_all,
-   each_whole_or_gone, all_gone);
+FIXTURE_VARIANT_ADD(dm_fail, create)
+	OP(false, NULL, create, not_created, usable);
+FIXTURE_VARIANT_ADD(dm_fail, reload)
+	OP(false, prepare, load_second, on_first_only, resumes_on_second);
+FIXTURE_VARIANT_ADD(dm_fail, reload_request_based)
+	OP(true, prepare, load_second, on_first_only, resumes_on_second);
+FIXTURE_VARIANT_ADD(dm_fail, reload_again)
+	OP(false, prepare_reloaded, load_third, on_first_then_second, resumes_on_third);
+FIXTURE_VARIANT_ADD(dm_fail, clear)
+	OP(false, prepare_reloaded, clear, on_first_then_second, on_first_only);
+FIXTURE_VARIANT_ADD(dm_fail, resume_first)
+	OP(false, prepare_first, resume, without_table, on_second);
+FIXTURE_VARIANT_ADD(dm_fail, resume_first_request_based)
+	OP(true, prepare_first, resume, without_table, on_second);
+FIXTURE_VARIANT_ADD(dm_fail, resume_swap)
+	OP(false, prepare_reloaded, resume, on_first, on_second);
+FIXTURE_VARIANT_ADD(dm_fail, resume_swap_request_based)
+	OP(true, prepare_reloaded, resume, on_first, on_second);
+FIXTURE_VARIANT_ADD(dm_fail, resume_suspended)
+	OP(false, prepare_suspended, resume, is_suspended, on_first);
+FIXTURE_VARIANT_ADD(dm_fail, suspend)
+	OP(false, prepare, suspend, on_first, suspended_then_resumed);
+FIXTURE_VARIANT_ADD(dm_fail, suspend_request_based)
+	OP(true, prepare, suspend, on_first, suspended_then_resumed);
+FIXTURE_VARIANT_ADD(dm_fail, rename)
+	OP(false, prepare, rename_it, on_first, renamed);
+FIXTURE_VARIANT_ADD(dm_fail, remove)
+	OP(false, prepare_reloaded, remove_it, on_first_then_second, all_gone);
+FIXTURE_VARIANT_ADD(dm_fail, remove_all)
+	OP(false, prepare_many, remove_all, each_whole_or_gone, all_gone);
 
 static void walk(struct __test_metadata *_metadata, struct _test_data_dm_fail *self,
 		 const struct fault_op *op, bool again)

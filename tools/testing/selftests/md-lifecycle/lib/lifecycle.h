@@ -137,6 +137,9 @@ int md_open(const struct md_dev *md, int flags);
 
 int md_ioctl(int fd, unsigned long cmd, void *arg);
 
+/* Why there are no arrays of that level here, or NULL. */
+const char *md_level_missing(int level);
+
 struct md_shape {
 	int level;		/* LEVEL_LINEAR is -1 */
 	bool persistent;	/* superblocks of version 0.90 */
@@ -217,7 +220,10 @@ int uevent_count(int fd, const struct disk *disk, const char *name,
 int uevent_count_with(int fd, const struct disk *disk, const char *name,
 		      const char *action, const char *variable);
 
-/* How many devices of names like @pattern ("dm-*") were added and removed. */
+/*
+ * How many devices of names like @pattern ("dm-*") were added and removed, since
+ * the last call; -ENOBUFS if the kernel had no memory to tell of all.
+ */
 int uevent_lives(int fd, const struct disk *disk, const char *pattern,
 		 unsigned int *adds, unsigned int *removes);
 

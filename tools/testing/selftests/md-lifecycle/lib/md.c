@@ -25,6 +25,17 @@ const char *md_missing(const char *param)
 	return disk_missing();
 }
 
+const char *md_level_missing(int level)
+{
+	static char text[32];
+
+	snprintf(text, sizeof(text), level < 0 ? "linear" : "raid%d", level);
+	if (run("modprobe -q md-level-%d; grep -q '^Personalities.*\\[%s\\]' /proc/mdstat",
+		level, text))
+		return "no personality for this level";
+	return NULL;
+}
+
 static int md_mknod(struct md_dev *md)
 {
 	mkdir(MD_NODES, 0700);

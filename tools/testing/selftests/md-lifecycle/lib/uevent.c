@@ -80,13 +80,13 @@ static bool has_variable(const char *msg, size_t len, const char *want)
 	return false;
 }
 
-/* Tell @seen of all events that there are, from the last call on. */
-static int for_each_event(int fd, const struct disk *disk,
-			  void (*seen)(void *arg, const char *msg, size_t len),
-			  void *arg)
+/* Tell @seen of all events since the last call; -ENOBUFS if some did not come. */
+static int read_events(int fd, const struct disk *disk,
+		       void (*seen)(void *arg, const char *msg, size_t len), void *arg)
 {
 	char marker[64], last[64], msg[8192];
 	static unsigned int serial;
+	bool lost = false;
 	ssize_t n;
 	int ret;
 
@@ -100,11 +100,15 @@ static int for_each_event(int fd, const struct disk *disk,
 		return ret;
 	do {
 		n = uevent_next(fd, msg, sizeof(msg));
+		if (n == -ENOBUFS) {
+			lost = true;
+			continue;
+		}
 		if (n < 0)
 			return n;
 		seen(arg, msg, n);
-	} while (!has_variable(msg, n, last));
-	return 0;
+	} while (n < 0 || !has_variable(msg, n, last));
+	return lost ? -ENOBUFS : 0;
 }
 
 struct wanted {
@@ -128,7 +132,7 @@ int uevent_count_with(int fd, const struct disk *disk, const char *name,
 	struct wanted want = { .variable = variable };
 
 	uevent_head(want.head, name, action);
-	return for_each_event(fd, disk, count_wanted, &want) ?: want.count;
+	return read_events(fd, disk, count_wanted, &want) ?: want.count;
 }
 
 int uevent_count(int fd, const struct disk *disk, const char *name,
@@ -157,7 +161,7 @@ int uevent_lives(int fd, const struct disk *disk, const char *pattern,
 		 unsigned int *adds, unsigned int *removes)
 {
 	struct lives lives = { .pattern = pattern };
-	int ret = for_each_event(fd, disk, count_lives, &lives);
+	int ret = read_events(fd, disk, count_lives, &lives);
 
 	*adds = lives.adds;
 	*removes = lives.removes;
