@@ -28,13 +28,13 @@ static struct {
 	int nr;				/* of devices in this life */
 	bool multipath;
 	bool lost;			/* the inactive table, by a failed swap */
+	int fd;
+	struct fault fault;
 	int uevents;
 	unsigned int untold;		/* lives with a uevent less */
 } ctx;
 
-FIXTURE(dm_fail) {
-	struct fault fault;
-};
+FIXTURE(dm_fail) { int unused; };
 
 FIXTURE_VARIANT(dm_fail) {
 	bool multipath;
@@ -62,6 +62,7 @@ FIXTURE_SETUP(dm_fail)
 	int i;
 
 	ctx.uevents = -1;
+	ctx.fd = -1;
 	ctx.multipath = variant->multipath;
 	if (!missing && ctx.multipath && !dm_has_target("multipath"))
 		missing = "no multipath target";
@@ -80,7 +81,9 @@ FIXTURE_TEARDOWN(dm_fail)
 {
 	int i;
 
-	fault_end(&self->fault);
+	fault_end(&ctx.fault);
+	if (ctx.fd >= 0)
+		close(ctx.fd);
 	for (i = 0; i < DEVICES; i++)
 		if (ctx.dm[i].name[0])
 			dm_remove_when_unused(&ctx.dm[i]);
@@ -343,6 +346,26 @@ static int remove_all(void)
 	return dm_remove_all();
 }
 
+/* A worker removes it at the last close: this is about that worker. */
+static int prepare_deferred(void)
+{
+	int ret = prepare();
+
+	if (ret)
+		return ret;
+	ctx.fd = dm_open(&ctx.dm[0], O_RDONLY);
+	if (ctx.fd < 0)
+		return ctx.fd;
+	return dm_remove_deferred(&ctx.dm[0]) ?: fault_workers(&ctx.fault);
+}
+
+static int close_it(void)
+{
+	close(ctx.fd);
+	ctx.fd = -1;
+	return *dm_left_in_the_end(&ctx.dm[0]) ? -EBUSY : 0;
+}
+
 /* Each is still there, or has gone. */
 static const char *each_whole_or_gone(void)
 {
@@ -365,6 +388,7 @@ static const char *end(bool hit)
 	unsigned int adds, removes;
 	int i, ret;
 
+	fault_task(&ctx.fault, getpid());
 	for (i = 0; i < ctx.nr; i++) {
 		ret = dm_remove_when_unused(&ctx.dm[i]);
 		if (ret && ret != -ENXIO)
@@ -422,16 +446,17 @@ FIXTURE_VARIANT_ADD(dm_fail, rename)
 	OP(false, prepare, rename_it, on_first, renamed);
 FIXTURE_VARIANT_ADD(dm_fail, remove)
 	OP(false, prepare_reloaded, remove_it, on_first_then_second, all_gone);
+FIXTURE_VARIANT_ADD(dm_fail, remove_deferred)
+	OP(false, prepare_deferred, close_it, all_gone, all_gone);
 FIXTURE_VARIANT_ADD(dm_fail, remove_all)
 	OP(false, prepare_many, remove_all, each_whole_or_gone, all_gone);
 
-static void walk(struct __test_metadata *_metadata, struct _test_data_dm_fail *self,
-		 const struct fault_op *op, bool again)
+static void walk(struct __test_metadata *_metadata, const struct fault_op *op, bool again)
 {
 	struct fault_walk walk;
 	const char *wrong;
 
-	wrong = fault_lives(&self->fault, op, again, &walk);
+	wrong = fault_lives(&ctx.fault, op, again, &walk);
 	TH_LOG("%u points: %u failed, %u tolerated; %u lost a uevent", walk.points,
 	       walk.points - walk.tolerated, walk.tolerated, ctx.untold);
 	if (wrong)
@@ -449,9 +474,9 @@ TEST_F_TIMEOUT(dm_fail, B14_any_allocation_fails, 120)
 		SKIP(return, "%s", missing);
 	if (variant->op.op == remove_all && path_exists("/sys/block/dm-0"))
 		SKIP(return, "there are other mapped devices");
-	ASSERT_EQ(0, fault_start(&self->fault, FAULT_MEMORY));
-	walk(_metadata, self, &variant->op, true);
-	walk(_metadata, self, &variant->op, false);
+	ASSERT_EQ(0, fault_start(&ctx.fault, FAULT_MEMORY));
+	walk(_metadata, &variant->op, true);
+	walk(_metadata, &variant->op, false);
 }
 
 /* --- the third of five devices cannot be opened --- */

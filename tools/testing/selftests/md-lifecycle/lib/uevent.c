@@ -80,13 +80,12 @@ static bool has_variable(const char *msg, size_t len, const char *want)
 	return false;
 }
 
-/* Tell @seen of all events since the last call; -ENOBUFS if some did not come. */
+/* Tell @seen of all events since the last call; -ENOBUFS if some of them are lost. */
 static int read_events(int fd, const struct disk *disk,
 		       void (*seen)(void *arg, const char *msg, size_t len), void *arg)
 {
 	char marker[64], last[64], msg[8192];
 	static unsigned int serial;
-	bool lost = false;
 	ssize_t n;
 	int ret;
 
@@ -100,15 +99,14 @@ static int read_events(int fd, const struct disk *disk,
 		return ret;
 	do {
 		n = uevent_next(fd, msg, sizeof(msg));
-		if (n == -ENOBUFS) {
-			lost = true;
-			continue;
-		}
+		/* Until all are read no more come, not even the last one. */
+		while (n == -ENOBUFS && recv(fd, msg, sizeof(msg), MSG_DONTWAIT) >= 0)
+			;
 		if (n < 0)
 			return n;
 		seen(arg, msg, n);
-	} while (n < 0 || !has_variable(msg, n, last));
-	return lost ? -ENOBUFS : 0;
+	} while (!has_variable(msg, n, last));
+	return 0;
 }
 
 struct wanted {
