@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <glob.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -127,6 +128,7 @@ int fault_arm(struct fault *fault, unsigned int nr)
 	char buf[16];
 	int i, len = snprintf(buf, sizeof(buf), "%u", nr), ret = 0;
 
+	fault->armed = nr;
 	for (i = 0; i < fault->nr; i++)
 		if (pwrite(fault->nth[i], buf, len, 0) != len)
 			ret = -errno;
@@ -137,14 +139,23 @@ int fault_arm(struct fault *fault, unsigned int nr)
 /* To open the files anew would be something that can fail. */
 int fault_disarm(struct fault *fault)
 {
-	bool hit = false;
+	unsigned int seen;
 	char left[16];
+	ssize_t n;
 	int i;
 
-	for (i = 0; i < fault->nr; i++)
-		if (pread(fault->nth[i], left, 1, 0) == 1 && left[0] == '0')
-			hit = true;
-	return fault_arm(fault, 0) ?: hit;
+	fault->seen = 0;
+	for (i = 0; i < fault->nr; i++) {
+		n = pread(fault->nth[i], left, sizeof(left) - 1, 0);
+		if (n <= 0)
+			continue;	/* it has ended */
+		left[n] = '\0';
+		seen = fault->armed - strtoul(left, NULL, 10);
+		if (seen > fault->seen)
+			fault->seen = seen;
+	}
+	n = fault->armed && fault->seen == fault->armed;
+	return fault_arm(fault, 0) ?: n;
 }
 
 const char *fault_text(const char *what, int ret)
@@ -155,52 +166,61 @@ const char *fault_text(const char *what, int ret)
 	return text;
 }
 
-static const char *fault_life(struct fault *fault, const struct fault_op *op,
-			      unsigned int nr, bool again, struct fault_walk *walk)
+/* 1 if the @nr-th thing has failed, 0 if there are less; and is that well? */
+static int fault_life(struct fault *fault, const struct fault_op *op, unsigned int nr,
+		      bool again, struct fault_walk *walk, const char **wrong)
 {
-	const char *wrong = NULL;
 	int ret, hit;
 
 	ret = op->before ? op->before() : 0;
 	ret = ret ?: fault_arm(fault, nr);
-	if (ret)
-		return fault_text("cannot begin", ret);
+	if (ret) {
+		*wrong = fault_text("cannot begin", ret);
+		return ret;
+	}
 	ret = op->op();
 	hit = fault_disarm(fault);
-	if (hit < 0)
-		return fault_text("fault injection", hit);
-	walk->points += hit;
+	if (hit < 0) {
+		*wrong = fault_text("fault injection", hit);
+		return hit;
+	}
+	walk->points = fault->seen;
+	walk->hit += hit;
+	walk->tolerated += hit && !ret;
 	if (ret && !hit)
-		return fault_text("fails, and nothing has failed in it", ret);
-	if (ret) {
-		wrong = op->whole();
-		if (wrong)
-			return wrong;
-		if (again) {
-			ret = op->op();
-			if (ret)
-				return fault_text("fails again", ret);
-		}
-	} else {
-		walk->tolerated += hit;
+		*wrong = fault_text("fails, and nothing has failed in it", ret);
+	else if (ret)
+		*wrong = op->whole();
+	if (ret && !*wrong && again) {
+		ret = op->op();
+		if (ret)
+			*wrong = fault_text("fails again", ret);
 	}
 	if (!ret)
-		wrong = op->done();
-	return wrong ?: op->end(hit);
+		*wrong = op->done();
+	if (!*wrong)
+		*wrong = op->end(hit);
+	return hit;
 }
 
-const char *fault_lives(struct fault *fault, const struct fault_op *op, bool again,
+#define DENSE	64
+#define STRIDE	7
+
+const char *fault_lives(struct fault *fault, const struct fault_op *op,
 			struct fault_walk *walk)
 {
+	const char *every = getenv("MD_FAIL_EVERY"), *wrong = NULL;
+	unsigned int step = every && !strcmp(every, "1") ? 1 : STRIDE, nr = 1;
 	static char text[256];
-	const char *wrong;
-	unsigned int nr = 0;
+	bool again = true;
 
 	memset(walk, 0, sizeof(*walk));
-	do {
-		wrong = fault_life(fault, op, ++nr, again, walk);
-	} while (!wrong && walk->points == nr);
-	if (wrong)
-		snprintf(text, sizeof(text), "life %u: %s", nr, wrong);
-	return wrong ? text : NULL;
+	while (fault_life(fault, op, nr, again, walk, &wrong) == 1 && !wrong) {
+		again = !again;
+		nr += nr < DENSE ? 1 : step;
+	}
+	if (!wrong)
+		return NULL;
+	snprintf(text, sizeof(text), "when number %u fails: %s", nr, wrong);
+	return text;
 }

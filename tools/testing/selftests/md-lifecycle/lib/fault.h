@@ -20,6 +20,8 @@ enum fault_what {
 struct fault {
 	int nth[FAULT_TASKS];	/* fail-nth of the tasks */
 	int nr;
+	unsigned int armed;	/* what was to fail the last time */
+	unsigned int seen;	/* and how many there were */
 	bool started;
 	char old[FAULT_SETTINGS][16];
 };
@@ -64,19 +66,22 @@ struct fault_op {
 };
 
 struct fault_walk {
-	unsigned int points;		/* things that have failed */
-	unsigned int tolerated;		/* and the operation has not */
+	unsigned int points;		/* things that can fail in it */
+	unsigned int hit;		/* those that were let fail */
+	unsigned int tolerated;		/* and it did not mind */
 };
 
 /* @what and @ret, as one text that is good until the next call. */
 const char *fault_text(const char *what, int ret);
 
 /*
- * As many lives as there are things that can fail in the operation. Each time
- * it works when it is repeated, if @again, or is given up. NULL if nothing was
- * wrong; else that is the text, with the life it was wrong in.
+ * A life for each thing that can fail in the operation, which in turns is then
+ * repeated or given up. Where there are many things most are alike, the entries
+ * of a pool, say: after the first 64 it is each seventh, unless the environment
+ * has MD_FAIL_EVERY=1. NULL if nothing was wrong; else that is the text, with
+ * the number of what has failed.
  */
-const char *fault_lives(struct fault *fault, const struct fault_op *op, bool again,
+const char *fault_lives(struct fault *fault, const struct fault_op *op,
 			struct fault_walk *walk);
 
 #endif /* LIFECYCLE_FAULT_H */
