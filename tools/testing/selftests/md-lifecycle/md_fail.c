@@ -207,14 +207,14 @@ static int assemble(void)
 
 static const char *partly(void)
 {
-	int i;
+	int i, stored = ctx.kind == STORED;
 
 	for (i = 0; i < ctx.nr; i++)
 		if (claimed(&ctx.disks[i]) != (i + 1 < ctx.step))
 			return i + 1 < ctx.step ? "a member is free" :
 						    "no member, and not free";
 	/* Superblocks say what it is, when there is a first one. */
-	if (!state_is(ctx.step > (ctx.kind == STORED) ? "inactive" : "clear"))
+	if (!state_is(ctx.step > stored ? "inactive" : "clear"))
 		return "another state";
 	return NULL;
 }
@@ -264,6 +264,20 @@ static int prepare_running(void)
 static int prepare_closed(void)
 {
 	int ret = prepare_running();
+
+	shut(&ctx.fd);
+	return ret;
+}
+
+/* The array becomes active, and clean again when it is stopped. */
+static int prepare_written(void)
+{
+	return prepare_running() ?: write_block();
+}
+
+static int prepare_written_closed(void)
+{
+	int ret = prepare_written();
 
 	shut(&ctx.fd);
 	return ret;
@@ -464,15 +478,15 @@ FIXTURE_VARIANT_ADD(md_fail, assemble_stored)
 	ARRAY(1, 2, STORED, prepare, assemble, partly, runs);
 
 FIXTURE_VARIANT_ADD(md_fail, stop)
-	ARRAY(1, 2, PERSISTENT, prepare_running, stop, runs, nothing_left);
+	ARRAY(1, 2, PERSISTENT, prepare_written, stop, runs, nothing_left);
 FIXTURE_VARIANT_ADD(md_fail, stop_with_bitmap)
-	ARRAY(1, 2, STORED, prepare_running, stop, runs, nothing_left);
+	ARRAY(1, 2, STORED, prepare_written, stop, runs, nothing_left);
 FIXTURE_VARIANT_ADD(md_fail, stop_raid5)
 	ARRAY(5, 3, PLAIN, prepare_running, stop, runs, nothing_left);
 FIXTURE_VARIANT_ADD(md_fail, clear)
-	ARRAY(1, 2, PERSISTENT, prepare_closed, clear, runs, nothing_left);
+	ARRAY(1, 2, PERSISTENT, prepare_written_closed, clear, runs, nothing_left);
 FIXTURE_VARIANT_ADD(md_fail, inactive)
-	ARRAY(1, 2, PERSISTENT, prepare_closed, make_inactive, runs, inactive);
+	ARRAY(1, 2, PERSISTENT, prepare_written_closed, make_inactive, runs, inactive);
 
 FIXTURE_VARIANT_ADD(md_fail, open)
 	ARRAY(1, 2, PLAIN, prepare_closed, open_it, runs, runs);
@@ -526,8 +540,12 @@ static int prepare_workers(void)
 /* Here the last close lets a worker do it. */
 static int prepare_idle(void)
 {
-	return prepare() ?: md_touch(ctx.fd) == -ENODEV ? fault_workers(&ctx.fault) :
-							  -EINVAL;
+	int ret = open_it();
+
+	/* Refused, but nothing keeps it any more. */
+	if (!ret && md_touch(ctx.fd) != -ENODEV)
+		ret = -EINVAL;
+	return ret ?: fault_workers(&ctx.fault);
 }
 
 static int close_it(void)
@@ -557,8 +575,9 @@ static long release_task(struct task *task, void *arg)
 static int prepare_stopping(void)
 {
 	uint64_t end = now_ms() + DEADLINE_MS;
-	char block[4096] = "dirty";
 	int fd, ret = prepare_running();
+	char block[4096] = "dirty";
+	unsigned int writes = 0;
 
 	if (!ret && pwrite(ctx.fd, block, sizeof(block), 65536) != sizeof(block))
 		ret = -errno;
@@ -566,9 +585,14 @@ static int prepare_stopping(void)
 	fd = ctx.fd;
 	ret = ret ?: task_start(&ctx.stopper, "a stop", stop_task, &fd, fd);
 	shut(&ctx.fd);
-	while (!ret && !task_is_in(&ctx.stopper, "sync_blockdev"))
-		if (now_ms() > end)
+	while (!ret && !writes) {
+		ret = file_read(block, sizeof(block), "/sys/block/%s/inflight",
+				ctx.md.name);
+		if (!ret && sscanf(block, "%*u %u", &writes) != 1)
+			ret = -EINVAL;
+		if (!ret && now_ms() > end)
 			ret = -ETIMEDOUT;
+	}
 	return ret ?: task_start(&ctx.releaser, "a release", release_task, NULL, -1);
 }
 
@@ -636,20 +660,6 @@ static int prepare_stored(void)
 static int prepare_stored_running(void)
 {
 	return prepare_stored() ?: assemble();
-}
-
-/* The array becomes active, and clean again when it is stopped. */
-static int prepare_written(void)
-{
-	return prepare_running() ?: write_block();
-}
-
-static int prepare_written_closed(void)
-{
-	int ret = prepare_written();
-
-	shut(&ctx.fd);
-	return ret;
 }
 
 FIXTURE_VARIANT_ADD(md_fail_io, assemble_raid0)
