@@ -11,6 +11,7 @@
 
 #include "kselftest_harness.h"
 #include "lifecycle.h"
+#include "fault.h"
 #include "stall.h"
 #include "trace.h"
 
@@ -72,8 +73,7 @@ FIXTURE(dm_load) {
 	struct disk disk;
 	struct dm_dev dm;
 	struct probe add_disk;
-	int fail_nth;
-	char old_gfp[8], old_verbose[8];
+	struct fault fault;
 };
 
 FIXTURE_VARIANT(dm_load) {
@@ -83,13 +83,10 @@ FIXTURE_VARIANT(dm_load) {
 FIXTURE_VARIANT_ADD(dm_load, bio_based) { .rq = false };
 FIXTURE_VARIANT_ADD(dm_load, request_based) { .rq = true };
 
-#define FAILSLAB "/sys/kernel/debug/failslab/"
-
 FIXTURE_SETUP(dm_load)
 {
 	const char *missing = dm_missing();
 
-	self->fail_nth = -1;
 	if (!missing && !dm_has_target("multipath"))
 		missing = "no multipath target";
 	if (missing)
@@ -101,13 +98,7 @@ FIXTURE_SETUP(dm_load)
 
 FIXTURE_TEARDOWN(dm_load)
 {
-	if (self->fail_nth >= 0) {
-		if (write(self->fail_nth, "0", 1) != 1)
-			fprintf(stderr, "# cannot end fault injection\n");
-		close(self->fail_nth);
-		file_write(self->old_gfp, FAILSLAB "ignore-gfp-wait");
-		file_write(self->old_verbose, FAILSLAB "verbose");
-	}
+	fault_end(&self->fault);
 	probe_stop(&self->add_disk);
 	if (self->dm.name[0])
 		dm_remove_when_unused(&self->dm);
@@ -204,26 +195,11 @@ TEST_F_TIMEOUT(dm_load, B19_failing_loads_keep_no_memory, 60)
 	EXPECT_GT(MAX_KIB * FAILING_LOADS, before);
 }
 
-static const char *fault_missing(void)
-{
-	if (!path_exists("/proc/self/fail-nth"))
-		return "no CONFIG_FAULT_INJECTION";
-	return path_exists(FAILSLAB "ignore-gfp-wait") ? NULL :
-	       "no CONFIG_FAILSLAB in debugfs";
-}
-
-static void fault_start(struct __test_metadata *_metadata,
+static void fault_begin(struct __test_metadata *_metadata,
 			struct _test_data_dm_load *self)
 {
 	ASSERT_EQ(0, probe_start(&self->add_disk, "device_add_disk"));
-	ASSERT_EQ(0, file_read(self->old_gfp, sizeof(self->old_gfp),
-			       FAILSLAB "ignore-gfp-wait"));
-	ASSERT_EQ(0, file_read(self->old_verbose, sizeof(self->old_verbose),
-			       FAILSLAB "verbose"));
-	self->fail_nth = open("/proc/self/fail-nth", O_RDWR | O_CLOEXEC);
-	ASSERT_LE(0, self->fail_nth);
-	ASSERT_EQ(0, file_write("N", FAILSLAB "ignore-gfp-wait"));
-	ASSERT_EQ(0, file_write("0", FAILSLAB "verbose"));
+	ASSERT_EQ(0, fault_start(&self->fault, FAULT_MEMORY));
 }
 
 /* A first load in which allocation @nr fails. @hit: there was such a one. */
@@ -232,19 +208,15 @@ static int load_failing(struct _test_data_dm_load *self, bool rq,
 {
 	struct dm_row row = rq ? dm_multipath(&self->disk, SECTORS_PER_MIB) :
 				 dm_linear(&self->disk, SECTORS_PER_MIB);
-	char left[16] = "";
-	int ret;
+	int ret, failed;
 
-	snprintf(left, sizeof(left), "%u", nr);
-	if (pwrite(self->fail_nth, left, strlen(left), 0) < 0)
-		return -errno;
+	ret = fault_arm(&self->fault, nr);
+	if (ret)
+		return ret;
 	ret = dm_load(&self->dm, &row, 1);
-	if (pread(self->fail_nth, left, sizeof(left) - 1, 0) <= 0)
-		left[0] = '\0';
-	*hit = left[0] == '0';
-	if (!*hit && pwrite(self->fail_nth, "0", 1, 0) < 0)
-		return -errno;
-	return ret;
+	failed = fault_disarm(&self->fault);
+	*hit = failed == 1;
+	return failed < 0 ? failed : ret;
 }
 
 struct walk {
@@ -322,7 +294,7 @@ static void walk_all(struct __test_metadata *_metadata,
 	const char *wrong;
 	unsigned int nr;
 
-	fault_start(_metadata, self);
+	fault_begin(_metadata, self);
 	for (nr = 1; walk.points == nr - 1; nr++) {
 		wrong = failing_life(self, rq, other, nr, &walk);
 		if (wrong)
@@ -340,7 +312,7 @@ static void walk_all(struct __test_metadata *_metadata,
 
 TEST_F_TIMEOUT(dm_load, B19_any_allocation_fails_then_the_other_kind, 300)
 {
-	const char *missing = fault_missing();
+	const char *missing = fault_missing(FAULT_MEMORY);
 
 	if (missing)
 		SKIP(return, "%s", missing);
@@ -349,7 +321,7 @@ TEST_F_TIMEOUT(dm_load, B19_any_allocation_fails_then_the_other_kind, 300)
 
 TEST_F_TIMEOUT(dm_load, B19_any_allocation_fails_then_the_same_kind, 300)
 {
-	const char *missing = fault_missing();
+	const char *missing = fault_missing(FAULT_MEMORY);
 
 	if (missing)
 		SKIP(return, "%s", missing);
@@ -371,7 +343,7 @@ TEST_F_TIMEOUT(dm_load, B19_any_allocation_fails_then_the_same_kind, 300)
 
 TEST_F_TIMEOUT(dm_load, B19_lost_devices_keep_no_memory, 120)
 {
-	const char *missing = fault_missing(), *wrong;
+	const char *missing = fault_missing(FAULT_MEMORY), *wrong;
 	struct walk walk = { };
 	unsigned int nr = 1, i;
 	long long before, kib;
@@ -382,7 +354,7 @@ TEST_F_TIMEOUT(dm_load, B19_lost_devices_keep_no_memory, 120)
 		missing = "no slab statistics";
 	if (missing)
 		SKIP(return, "%s", missing);
-	fault_start(_metadata, self);
+	fault_begin(_metadata, self);
 	/* Well among those that add_disk() makes: lives differ by a few allocations. */
 	while (walk.lost < LOST_AMONG) {
 		wrong = failing_life(self, variant->rq, true, nr++, &walk);

@@ -145,6 +145,13 @@ int dm_remove(const struct dm_dev *dev)
 	return dm_simple(dev, DM_DEV_REMOVE, 0);
 }
 
+int dm_remove_all(void)
+{
+	const struct dm_dev none = { .name = "" };
+
+	return dm_simple(&none, DM_REMOVE_ALL, 0);
+}
+
 int dm_remove_when_unused(const struct dm_dev *dev)
 {
 	uint64_t end = now_ms() + DEADLINE_MS;

@@ -38,6 +38,9 @@ int dm_remove(const struct dm_dev *dev);
 /* The same, again while somebody else (udev) has the device open: EBUSY. */
 int dm_remove_when_unused(const struct dm_dev *dev);
 
+/* Remove all there are, whoever has made them. */
+int dm_remove_all(void);
+
 /* Remove at the last close. */
 int dm_remove_deferred(const struct dm_dev *dev);
 

@@ -128,6 +128,9 @@ int md_pick_partitionable(struct md_dev *md);
 /* Create the device by its name; for md_NAME its node is made here. */
 int md_new_array(struct md_dev *md);
 
+/* Look up the number of a device that has been created, and make the node. */
+int md_make_node(struct md_dev *md);
+
 /* Why opening a node makes no device here, or NULL. */
 const char *md_autoload_missing(void);
 
@@ -135,6 +138,9 @@ const char *md_autoload_missing(void);
 int md_open(const struct md_dev *md, int flags);
 
 int md_ioctl(int fd, unsigned long cmd, void *arg);
+
+/* Why there are no arrays of that level here, or NULL. */
+const char *md_level_missing(int level);
 
 struct md_shape {
 	int level;		/* LEVEL_LINEAR is -1 */
@@ -218,11 +224,18 @@ int uevent_count_with(int fd, const struct disk *disk, const char *name,
 
 /*
  * Tell @seen of each event of a virtual block device since the last call: its
- * action, its name. See uevent_count().
+ * action, its name. See uevent_count(). -ENOBUFS if some of them are lost.
  */
 int uevent_each(int fd, const struct disk *disk,
 		void (*seen)(void *arg, const char *action, const char *name),
 		void *arg);
+
+/*
+ * How many devices of names like @pattern ("dm-*") were added and removed, since
+ * the last call; -ENOBUFS if the kernel had no memory to tell of all.
+ */
+int uevent_lives(int fd, const struct disk *disk, const char *pattern,
+		 unsigned int *adds, unsigned int *removes);
 
 /* --- observer.c: what udev, blkid and mdadm --monitor do to a node --- */
 

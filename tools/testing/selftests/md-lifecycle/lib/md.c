@@ -25,6 +25,17 @@ const char *md_missing(const char *param)
 	return disk_missing();
 }
 
+const char *md_level_missing(int level)
+{
+	static char text[32];
+
+	snprintf(text, sizeof(text), level < 0 ? "linear" : "raid%d", level);
+	if (run("modprobe -q md-level-%d; grep -q '^Personalities.*\\[%s\\]' /proc/mdstat",
+		level, text))
+		return "no personality for this level";
+	return NULL;
+}
+
 static int md_mknod(struct md_dev *md)
 {
 	mkdir(MD_NODES, 0700);
@@ -99,12 +110,14 @@ int md_pick_name(struct md_dev *md)
 
 int md_new_array(struct md_dev *md)
 {
+	return file_write(md->name, MD_PARAM "new_array") ?: md_make_node(md);
+}
+
+int md_make_node(struct md_dev *md)
+{
 	char buf[32];
 	int ret;
 
-	ret = file_write(md->name, MD_PARAM "new_array");
-	if (ret)
-		return ret;
 	ret = file_read(buf, sizeof(buf), "/sys/block/%s/dev", md->name);
 	if (ret)
 		return ret;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <errno.h>
+#include <fnmatch.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -99,6 +100,9 @@ static int uevent_drain(int fd, const struct disk *disk,
 		return ret;
 	do {
 		n = uevent_next(fd, msg, sizeof(msg));
+		/* Until all are read no more come, not even the last one. */
+		while (n == -ENOBUFS && recv(fd, msg, sizeof(msg), MSG_DONTWAIT) >= 0)
+			;
 		if (n < 0)
 			return n;
 		seen(arg, msg, n);
@@ -157,4 +161,30 @@ int uevent_each(int fd, const struct disk *disk,
 	struct telling telling = { seen, arg };
 
 	return uevent_drain(fd, disk, tell_event, &telling);
+}
+
+struct lives {
+	const char *pattern;
+	unsigned int adds, removes;
+};
+
+static void count_lives(void *arg, const char *action, const char *name)
+{
+	struct lives *lives = arg;
+
+	if (fnmatch(lives->pattern, name, FNM_PATHNAME))
+		return;
+	lives->adds += !strcmp(action, "add");
+	lives->removes += !strcmp(action, "remove");
+}
+
+int uevent_lives(int fd, const struct disk *disk, const char *pattern,
+		 unsigned int *adds, unsigned int *removes)
+{
+	struct lives lives = { .pattern = pattern };
+	int ret = uevent_each(fd, disk, count_lives, &lives);
+
+	*adds = lives.adds;
+	*removes = lives.removes;
+	return ret;
 }
