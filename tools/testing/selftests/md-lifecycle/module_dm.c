@@ -26,7 +26,7 @@
 
 FIXTURE(module_dm) {
 	struct disk disks[2];
-	struct dm_dev dm, origin;
+	struct dm_dev dm, target;	/* ours, and the loader's */
 	struct task tasks[3];
 	struct worker_stall workers;
 	struct inventory before;
@@ -62,10 +62,10 @@ FIXTURE_TEARDOWN(module_dm)
 		close(self->fd);
 	if (self->dm.name[0])
 		dm_remove_when_unused(&self->dm);
-	if (self->origin.name[0])
-		dm_remove_when_unused(&self->origin);
 	for (i = 0; i < ARRAY_SIZE(self->tasks); i++)
 		task_end(&self->tasks[i]);
+	if (self->target.name[0])
+		dm_remove_when_unused(&self->target);
 	for (i = 0; i < 2; i++)
 		disk_destroy(&self->disks[i]);
 	inventory_drop(&self->before);
@@ -296,7 +296,10 @@ static long read_files(struct task *task, void *arg)
 	return 0;
 }
 
-/* A table with a target whose module comes and goes. */
+/*
+ * A table with a target whose module comes and goes. It is loaded anew each time,
+ * and nothing can be unloaded meanwhile: leave some time in between.
+ */
 static long load_targets(struct task *task, void *arg)
 {
 	struct dm_row row = { .len = 8, .type = "zero" };
@@ -308,7 +311,7 @@ static long load_targets(struct task *task, void *arg)
 				task->shared->out++;
 			dm_remove_deferred(&dm);
 		}
-		usleep(500);
+		usleep(50000);
 	}
 	return 0;
 }
@@ -334,6 +337,8 @@ TEST_F_TIMEOUT(module_dm, B24_unload_under_observers, 7200)
 	for (i = 0; i < (int)ARRAY_SIZE(observers); i++)
 		ASSERT_EQ(0, task_start(&self->tasks[i], observers[i].what,
 					observers[i].fn, NULL, -1));
+	snprintf(self->target.name, sizeof(self->target.name), "lc%d_target",
+		 self->tasks[2].pid);
 	for (i = 0; i < rounds; i++) {
 		open_and_close(CONTROL, O_RDWR);
 		if (!make(self, "linear"))
@@ -341,7 +346,7 @@ TEST_F_TIMEOUT(module_dm, B24_unload_under_observers, 7200)
 		if (self->dm.name[0])
 			EXPECT_EQ(0, dm_remove_when_unused(&self->dm));
 		self->dm.name[0] = '\0';
-		end = now_ms() + 2 * DEADLINE_MS;
+		end = now_ms() + 6 * DEADLINE_MS;
 		while (module_unload("dm_zero"), module_unload("dm_mod")) {
 			ASSERT_GT(end, now_ms()) {
 				TH_LOG("round %d: it is always in use", i);
@@ -359,7 +364,8 @@ TEST_F_TIMEOUT(module_dm, B24_unload_under_observers, 7200)
 		EXPECT_EQ(0, task_kill(&self->tasks[i]));
 	}
 	ASSERT_EQ(0, module_load("dm_mod"));
-	run("dmsetup remove_all >/dev/null 2>&1");
+	dm_remove(&self->target);	/* it may have been killed before */
+	self->target.name[0] = '\0';
 	EXPECT_EQ(0, module_unload_dm());
 	EXPECT_EQ(0, inventory_compare(&self->before));
 }

@@ -521,7 +521,7 @@ TEST_F_TIMEOUT(module_md, B24_unload_under_observers, 7200)
 			EXPECT_EQ(0, md_stop_when_unused(fd));
 			close(fd);
 		}
-		end = now_ms() + 2 * DEADLINE_MS;
+		end = now_ms() + 6 * DEADLINE_MS;
 		while (module_unload("raid1"), module_unload("md_mod")) {
 			ASSERT_GT(end, now_ms()) {
 				TH_LOG("round %d: md is always in use", i);
