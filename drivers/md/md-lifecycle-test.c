@@ -721,9 +721,9 @@ static void openers_are_users(struct kunit *test)
 {
 	struct device_of_test *dev = new_device_in(test, MD_LIFE_LIVE);
 
-	KUNIT_EXPECT_EQ(test, md_life_open(dev->mddev), 0);
+	KUNIT_EXPECT_EQ(test, md_life_open(dev->mddev, BLK_OPEN_READ), 0);
 	expect_openers(dev, 1, 2);
-	KUNIT_EXPECT_EQ(test, md_life_open(dev->mddev), 0);
+	KUNIT_EXPECT_EQ(test, md_life_open(dev->mddev, BLK_OPEN_READ), 0);
 	expect_openers(dev, 2, 3);
 	md_life_release(dev->mddev);
 	expect_openers(dev, 1, 2);
@@ -731,12 +731,30 @@ static void openers_are_users(struct kunit *test)
 	expect_openers(dev, 0, 1);
 }
 
+static void opens_wait_for_the_rest_of_it(struct kunit *test)
+{
+	struct device_of_test *dev = new_device_in(test, MD_LIFE_NASCENT);
+
+	KUNIT_EXPECT_TRUE(test, is_closing(dev));
+	KUNIT_EXPECT_EQ(test, md_life_open(dev->mddev, BLK_OPEN_READ), -EOPENSTALE);
+	expect_openers(dev, 0, 1);
+	KUNIT_EXPECT_EQ(test, md_life_open(dev->mddev, BLK_OPEN_READ | BLK_OPEN_NDELAY), 0);
+	expect_openers(dev, 1, 2);
+
+	publish(dev);
+	KUNIT_EXPECT_FALSE(test, is_closing(dev));
+	KUNIT_EXPECT_EQ(test, md_life_open(dev->mddev, BLK_OPEN_READ), 0);
+	expect_openers(dev, 2, 3);
+	md_life_release(dev->mddev);
+	md_life_release(dev->mddev);
+}
+
 static void last_release_kills_what_nobody_needs(struct kunit *test)
 {
 	struct device_of_test *dev = new_device_in(test, MD_LIFE_LIVE);
 
 	reset(dev, MD_LIFE_STOP);
-	KUNIT_ASSERT_EQ(test, md_life_open(dev->mddev), 0);
+	KUNIT_ASSERT_EQ(test, md_life_open(dev->mddev, BLK_OPEN_READ), 0);
 	mddev_put(dev->mddev);
 	KUNIT_EXPECT_EQ(test, dev->mddev->life.state, MD_LIFE_LIVE);
 	md_life_release(dev->mddev);
@@ -753,7 +771,7 @@ static void closing_keeps_openers_out(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, md_life_begin_closing(mddev, 0), 0);
 	KUNIT_EXPECT_TRUE(test, is_closing(dev));
 	KUNIT_EXPECT_TRUE(test, test_bit(MD_CLOSING, &mddev->flags));
-	KUNIT_EXPECT_EQ(test, md_life_open(mddev), -EOPENSTALE);
+	KUNIT_EXPECT_EQ(test, md_life_open(mddev, BLK_OPEN_READ), -EOPENSTALE);
 	expect_openers(dev, 0, 1);
 
 	/* One task at a time. */
@@ -763,11 +781,51 @@ static void closing_keeps_openers_out(struct kunit *test)
 	md_life_end_closing(mddev);
 	KUNIT_EXPECT_FALSE(test, is_closing(dev));
 	KUNIT_EXPECT_FALSE(test, test_bit(MD_CLOSING, &mddev->flags));
-	KUNIT_EXPECT_EQ(test, md_life_open(mddev), 0);
+	KUNIT_EXPECT_EQ(test, md_life_open(mddev, BLK_OPEN_READ), 0);
 	md_life_release(mddev);
 
 	KUNIT_EXPECT_EQ(test, md_life_begin_closing(mddev, 0), 0);
 	md_life_end_closing(mddev);
+}
+
+static void closing_begins_before_it_is_complete(struct kunit *test)
+{
+	struct device_of_test *dev = new_device_in(test, MD_LIFE_NASCENT);
+	struct mddev *mddev = dev->mddev;
+
+	/* Ended before: opens go on to wait for its creator. */
+	KUNIT_ASSERT_EQ(test, md_life_begin_closing(mddev, 0), 0);
+	md_life_end_closing(mddev);
+	KUNIT_EXPECT_TRUE(test, is_closing(dev));
+
+	KUNIT_ASSERT_EQ(test, md_life_begin_closing(mddev, 0), 0);
+	publish(dev);
+	KUNIT_EXPECT_TRUE(test, is_closing(dev));
+	KUNIT_EXPECT_EQ(test, md_life_open(mddev, BLK_OPEN_READ), -EOPENSTALE);
+	md_life_end_closing(mddev);
+	KUNIT_EXPECT_FALSE(test, is_closing(dev));
+}
+
+/* Of a run and a stop that begin at the same time one sees the other. */
+static void run_and_stop_exclude_each_other(struct kunit *test)
+{
+	struct device_of_test *dev = new_device_in(test, MD_LIFE_LIVE);
+	struct mddev *mddev = dev->mddev;
+
+	KUNIT_ASSERT_EQ(test, md_life_open(mddev, BLK_OPEN_READ), 0);
+	mutex_lock(&mddev->reconfig_mutex);
+	KUNIT_EXPECT_EQ(test, md_life_begin_run(mddev), 0);
+	KUNIT_EXPECT_TRUE(test, test_bit(MD_NOT_READY, &mddev->flags));
+	KUNIT_EXPECT_EQ(test, md_life_begin_closing(mddev, 0), -EBUSY);
+	KUNIT_EXPECT_FALSE(test, is_closing(dev));
+	clear_bit(MD_NOT_READY, &mddev->flags);
+
+	KUNIT_EXPECT_EQ(test, md_life_begin_closing(mddev, 0), 0);
+	KUNIT_EXPECT_EQ(test, md_life_begin_run(mddev), -EBUSY);
+	KUNIT_EXPECT_FALSE(test, test_bit(MD_NOT_READY, &mddev->flags));
+	md_life_end_closing(mddev);
+	mutex_unlock(&mddev->reconfig_mutex);
+	md_life_release(mddev);
 }
 
 static void other_openers_keep_a_running_array(struct kunit *test)
@@ -776,8 +834,8 @@ static void other_openers_keep_a_running_array(struct kunit *test)
 	struct md_personality pers = {};
 	struct mddev *mddev = dev->mddev;
 
-	KUNIT_ASSERT_EQ(test, md_life_open(mddev), 0);
-	KUNIT_ASSERT_EQ(test, md_life_open(mddev), 0);
+	KUNIT_ASSERT_EQ(test, md_life_open(mddev, BLK_OPEN_READ), 0);
+	KUNIT_ASSERT_EQ(test, md_life_open(mddev, BLK_OPEN_READ), 0);
 	mddev->pers = &pers;
 	KUNIT_EXPECT_EQ(test, md_life_begin_closing(mddev, 0), -EBUSY);
 	KUNIT_EXPECT_EQ(test, md_life_begin_closing(mddev, 1), -EBUSY);
@@ -798,13 +856,13 @@ static void nothing_opens_or_closes_what_is_over(struct kunit *test)
 	struct device_of_test *dev = new_device_in(test, MD_LIFE_DYING);
 	struct mddev *mddev = dev->mddev;
 
-	KUNIT_EXPECT_EQ(test, md_life_open(mddev), -EOPENSTALE);
+	KUNIT_EXPECT_EQ(test, md_life_open(mddev, BLK_OPEN_READ), -EOPENSTALE);
 	KUNIT_EXPECT_EQ(test, md_life_begin_closing(mddev, 0), -ENODEV);
 	KUNIT_EXPECT_FALSE(test, test_bit(MD_CLOSING, &mddev->flags));
 	expect_openers(dev, 0, 2);
 
 	run_work(dev);
-	KUNIT_EXPECT_EQ(test, md_life_open(mddev), -EOPENSTALE);
+	KUNIT_EXPECT_EQ(test, md_life_open(mddev, BLK_OPEN_READ), -EOPENSTALE);
 	KUNIT_EXPECT_EQ(test, md_life_begin_closing(mddev, 0), -ENODEV);
 	KUNIT_EXPECT_FALSE(test, is_closing(dev));
 	expect_openers(dev, 0, 1);
@@ -1224,8 +1282,11 @@ static struct kunit_case md_lifecycle_cases[] = {
 	KUNIT_CASE(put_of_a_dying_one_queues_nothing),
 	KUNIT_CASE(gets_only_what_is_not_over),
 	KUNIT_CASE(openers_are_users),
+	KUNIT_CASE(opens_wait_for_the_rest_of_it),
 	KUNIT_CASE(last_release_kills_what_nobody_needs),
 	KUNIT_CASE(closing_keeps_openers_out),
+	KUNIT_CASE(closing_begins_before_it_is_complete),
+	KUNIT_CASE(run_and_stop_exclude_each_other),
 	KUNIT_CASE(other_openers_keep_a_running_array),
 	KUNIT_CASE(nothing_opens_or_closes_what_is_over),
 	KUNIT_CASE(deletion_ends_the_closing_of_what_is_over),

@@ -74,9 +74,8 @@ static void md_life_work(struct work_struct *work);
 /* Whoever is wrong about the state gets no further: that would only be worse. */
 static bool md_life_is(struct mddev *mddev, enum md_life_state state)
 {
-	return !WARN(mddev->life.state != state, "md: %s is %s, not %s\n",
-		     mdname(mddev), state_names[mddev->life.state],
-		     state_names[state]);
+	return !WARN(mddev->life.state != state, "md: %s is in state %d, not %d\n",
+		     mdname(mddev), mddev->life.state, state);
 }
 
 static void md_life_change(struct mddev *mddev, enum md_life_state to,
@@ -233,8 +232,12 @@ struct mddev *md_life_claim(struct mddev *mddev, dev_t unit, enum md_life_reason
 		mddev->md_minor = MINOR(unit);
 	else
 		mddev->md_minor = MINOR(unit) >> MdpMinorShift;
+	mddev->gendisk->major = MAJOR(unit);
+	mddev->gendisk->first_minor = MINOR(unit);
 
 	spin_lock(&all_mddevs_lock);
+	/* add_disk() makes it openable before it is complete: see md_life_open(). */
+	disk_begin_closing(mddev->gendisk);
 	md_life_change(mddev, MD_LIFE_NASCENT, why);
 	md_life_set_hold(mddev, why == MD_LIFE_PROBE ? MD_HOLD_UNTIL_IOCTL :
 						       MD_HOLD_UNTIL_STOP, why);
@@ -257,6 +260,7 @@ void md_life_unclaim(struct mddev *mddev)
 	if (md_life_is(mddev, MD_LIFE_NASCENT)) {
 		xa_erase(&md_units, mddev->unit);
 		md_life_change(mddev, MD_LIFE_NONE, MD_LIFE_ERROR);
+		disk_end_closing(mddev->gendisk);
 	}
 	spin_unlock(&all_mddevs_lock);
 }
@@ -277,6 +281,9 @@ void md_life_publish(struct mddev *mddev)
 	if (md_life_is(mddev, MD_LIFE_NASCENT)) {
 		md_life_change(mddev, MD_LIFE_LIVE, MD_LIFE_READY);
 		list_add(&mddev->all_mddevs, &all_mddevs);
+		/* A non-blocking opener may be stopping it already. */
+		if (!test_bit(MD_CLOSING, &mddev->flags))
+			disk_end_closing(mddev->gendisk);
 	}
 	spin_unlock(&all_mddevs_lock);
 }
@@ -518,19 +525,24 @@ void mddev_put(struct mddev *mddev)
 EXPORT_SYMBOL_IF_KUNIT(mddev_put);
 
 /**
- * md_life_open - count an opener, unless the device is closing or dying
+ * md_life_open - count an opener, unless the device is nascent, closing or dying
  * @mddev: pinned by its gendisk
+ * @mode: of the open; udev's non-blocking one, on the uevent that add_disk()
+ *	sends, cannot wait for the rest of the device, and needs none of it
  *
  * Context: process; the open_mutex of the gendisk is held.
- * Return: 0, or -EOPENSTALE: the block layer waits until the stop has failed or
- * the device is GONE, and starts the open over.
+ * Return: 0, or -EOPENSTALE: the block layer waits until the device is LIVE, the
+ * stop has failed or the device is GONE, and starts the open over.
  */
-int md_life_open(struct mddev *mddev)
+int md_life_open(struct mddev *mddev, blk_mode_t mode)
 {
+	bool complete = mode & BLK_OPEN_NDELAY;
 	int err = -EOPENSTALE;
 
 	spin_lock(&all_mddevs_lock);
-	if (!test_bit(MD_CLOSING, &mddev->flags) && mddev_get(mddev)) {
+	if (mddev->life.state != MD_LIFE_NASCENT)
+		complete = true;
+	if (complete && !test_bit(MD_CLOSING, &mddev->flags) && mddev_get(mddev)) {
 		atomic_inc(&mddev->openers);
 		err = 0;
 	}
@@ -576,6 +588,7 @@ int md_life_begin_run(struct mddev *mddev)
 	spin_unlock(&all_mddevs_lock);
 	return err;
 }
+EXPORT_SYMBOL_IF_KUNIT(md_life_begin_run);
 
 /**
  * md_life_begin_closing - keep new openers out, as the array may be stopped
@@ -620,8 +633,8 @@ void md_life_end_closing(struct mddev *mddev)
 {
 	spin_lock(&all_mddevs_lock);
 	clear_bit(MD_CLOSING, &mddev->flags);
-	/* Another task may have stopped it: then the deletion ends it. */
-	if (!md_life_is_over(&mddev->life))
+	/* Its creator ends it, or the deletion if another task has stopped it. */
+	if (mddev->life.state == MD_LIFE_LIVE)
 		disk_end_closing(mddev->gendisk);
 	spin_unlock(&all_mddevs_lock);
 }

@@ -7,7 +7,8 @@
  *
  *   NONE -claim-> NASCENT -publish-> LIVE -kill-> DYING -delete-> GONE -> NONE
  *
- * NASCENT: has its number and name; its creator is making its gendisk.
+ * NASCENT: has its number and name; its creator is making its gendisk, and opens
+ *          wait for it.
  * LIVE:    can be found, opened and configured.  It stays while it is used
  *          (mddev_get()), configured, or held: until somebody has done
  *          something to it, or until it is stopped.
@@ -29,6 +30,7 @@
 #ifndef _MD_LIFECYCLE_H
 #define _MD_LIFECYCLE_H
 
+#include <linux/blkdev.h>
 #include <linux/completion.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
@@ -121,7 +123,7 @@ void md_life_free(struct mddev *mddev);
 
 bool md_is_unconfigured(const struct mddev *mddev);
 
-int md_life_open(struct mddev *mddev);
+int md_life_open(struct mddev *mddev, blk_mode_t mode);
 void md_life_release(struct mddev *mddev);
 int md_life_begin_run(struct mddev *mddev);
 int md_life_begin_closing(struct mddev *mddev, int openers);
