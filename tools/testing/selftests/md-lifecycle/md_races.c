@@ -287,20 +287,36 @@ static long set_readonly(struct task *task, void *arg)
 	return md_attr_write(&array->md, "array_state", "readonly");
 }
 
+/* From now on the array's thread does not run: it is where a real time task is. */
+static void stall_thread(struct __test_metadata *_metadata,
+			 struct _test_data_md_races_readonly *self)
+{
+	char name[64];
+	cpu_set_t set;
+	pid_t thread;
+
+	snprintf(name, sizeof(name), "%s_raid1", self->array.md.name);
+	thread = task_named(name);
+	ASSERT_NE(0, thread);
+	ASSERT_EQ(0, thread_asleep(thread));
+	ASSERT_EQ(0, worker_stall_start(&self->workers));
+	CPU_ZERO(&set);
+	CPU_SET(self->workers.cpu, &set);
+	ASSERT_EQ(0, sched_setaffinity(thread, sizeof(set), &set));
+}
+
 /*
  * Before an array is set read-only its superblocks are to be written, which is
  * waited for without the array's lock. An array that is read-only until the
  * first write can be stopped meanwhile: its openers cannot have written.
  *
  * There is something to be written when a member fails; but the array's thread,
- * which sees to that, does not run: it is where a real time task is.
+ * which sees to that, does not run.
  */
 TEST_F(md_races_readonly, B1_readonly_while_a_stop_waits)
 {
 	struct array *array = &self->array;
 	char buf[64];
-	cpu_set_t set;
-	pid_t thread;
 
 	ASSERT_EQ(0, md_run(array->fd));
 	ASSERT_EQ(0, md_ioctl(array->fd, STOP_ARRAY_RO, NULL));
@@ -309,14 +325,7 @@ TEST_F(md_races_readonly, B1_readonly_while_a_stop_waits)
 			       array->md.name));
 	ASSERT_STREQ("read-auto", buf);
 
-	snprintf(buf, sizeof(buf), "%s_raid1", array->md.name);
-	thread = task_named(buf);
-	ASSERT_NE(0, thread);
-	ASSERT_EQ(0, thread_asleep(thread));
-	ASSERT_EQ(0, worker_stall_start(&self->workers));
-	CPU_ZERO(&set);
-	CPU_SET(self->workers.cpu, &set);
-	ASSERT_EQ(0, sched_setaffinity(thread, sizeof(set), &set));
+	stall_thread(_metadata, self);
 	ASSERT_EQ(0, md_ioctl(array->fd, SET_DISK_FAULTY,
 			      (void *)makedev(array->disks[0].major,
 					      array->disks[0].minor)));
@@ -336,11 +345,34 @@ TEST_F(md_races_readonly, B1_readonly_while_a_stop_waits)
 	EXPECT_STREQ("", md_left_in_the_end(&array->md));
 }
 
-/* --- to write to its attributes, and to open it --- */
+static long set_layout(struct task *task, void *arg)
+{
+	struct array *array = arg;
+
+	return md_attr_write(&array->md, "layout", "0");
+}
+
+/* Who has waited for the lock behind the stop has nothing left to write to. */
+TEST_F(md_races_readonly, B14_write_behind_a_stop)
+{
+	struct array *array = &self->array;
+
+	ASSERT_EQ(0, md_run(array->fd));
+	stall_thread(_metadata, self);
+	let_stop_wait(_metadata, array);
+	ASSERT_TRUE(task_is_in(&array->stopper, "kthread_stop"));
+	ASSERT_EQ(0, task_start(&array->other, "layout", set_layout, array, -1));
+	ASSERT_EQ(0, task_blocked(&array->other));
+	worker_stall_end(&self->workers);
+	EXPECT_EQ(-ENODEV, task_result(&array->other));
+	EXPECT_EQ(0, task_result(&array->stopper));
+	EXPECT_STREQ("", md_left_in_the_end(&array->md));
+}
+
+/* --- to open it --- */
 
 FIXTURE(md_races_closing) {
 	struct array array;
-	struct leg second;
 	struct task opener, writer;
 	char old_create[8];
 };
@@ -354,36 +386,16 @@ FIXTURE_SETUP(md_races_closing)
 	ASSERT_EQ(0, md_param_set("create_on_open", "Y", self->old_create,
 				  sizeof(self->old_create)));
 	array_setup(_metadata, &self->array, "leg");
-	ASSERT_EQ(0, leg_create(&self->second, "second", 8));
 }
 
 FIXTURE_TEARDOWN(md_races_closing)
 {
-	leg_release(&self->second);
 	leg_release(&self->array.leg);
 	task_end(&self->opener);
 	task_end(&self->writer);
 	array_teardown(&self->array);
-	leg_destroy(&self->second);
 	md_param_set("create_on_open", self->old_create, NULL, 0);
 	udev_resume();
-}
-
-static long add_second_leg(struct task *task, void *arg)
-{
-	struct _test_data_md_races_closing *self = arg;
-	char dev[32];
-
-	snprintf(dev, sizeof(dev), "%u:%u", self->second.disk.major,
-		 self->second.disk.minor);
-	return md_attr_write(&self->array.md, "new_dev", dev);
-}
-
-static long set_layout(struct task *task, void *arg)
-{
-	struct array *array = arg;
-
-	return md_attr_write(&array->md, "layout", "0");
 }
 
 static long clear(struct task *task, void *arg)
@@ -400,33 +412,13 @@ static long open_readonly(struct task *task, void *arg)
 	return md_open(&array->md, O_RDONLY);
 }
 
-/*
- * A stop drops the lock once, to let the sync thread end. Who gets it then is
- * let through; who comes after that finds an array that has been stopped.
- */
-TEST_F(md_races_closing, B14_write_behind_a_stop)
+/* The first open of an array reads it, for partitions. */
+static void open_once(struct __test_metadata *_metadata, struct array *array)
 {
-	struct array *array = &self->array;
+	int fd = md_open(&array->md, O_RDONLY);
 
-	hold_lock(_metadata, array);
-	let_stop_wait(_metadata, array);
-	ASSERT_EQ(0, leg_stall(&self->second));
-	ASSERT_EQ(0, task_start(&array->other, "new_dev of the second leg",
-				add_second_leg, self, -1));
-	ASSERT_EQ(0, task_blocked(&array->other));
-	leg_release(&array->leg);
-	EXPECT_NE(-ETIMEDOUT, task_result(&array->holder));
-	ASSERT_EQ(0, task_blocked(&array->stopper));
-	ASSERT_TRUE(task_is_in(&array->stopper, "do_md_stop"));
-	ASSERT_EQ(0, task_blocked(&array->other));
-	ASSERT_TRUE(task_is_in(&array->other, "md_import_device"));
-
-	ASSERT_EQ(0, task_start(&self->writer, "layout", set_layout, array, -1));
-	ASSERT_EQ(0, task_blocked(&self->writer));
-	leg_release(&self->second);
-	EXPECT_EQ(-ENODEV, task_result(&self->writer));
-	EXPECT_EQ(0, task_result(&array->stopper));
-	EXPECT_STREQ("", md_left_in_the_end(&array->md));
+	ASSERT_LE(0, fd);
+	close(fd);
 }
 
 /* Somebody wants it read-only, which it is, and gives up: that opens nothing. */
@@ -435,6 +427,7 @@ TEST_F(md_races_closing, C7_only_who_closes_lets_open)
 	struct array *array = &self->array;
 
 	ASSERT_EQ(0, md_attr_write(&array->md, "array_state", "readonly"));
+	open_once(_metadata, array);
 	hold_lock(_metadata, array);
 	let_stop_wait(_metadata, array);
 	ASSERT_EQ(0, task_start(&self->writer, "readonly", set_readonly, array,
@@ -454,14 +447,10 @@ TEST_F(md_races_closing, C7_only_who_closes_lets_open)
 TEST_F(md_races_closing, C7_opened_after_a_clear_was_killed)
 {
 	struct array *array = &self->array;
-	int fd;
 
 	ASSERT_EQ(0, md_run(array->fd));
 	array_close(array);
-	/* The first open reads it, for partitions. */
-	fd = md_open(&array->md, O_RDONLY);
-	ASSERT_LE(0, fd);
-	close(fd);
+	open_once(_metadata, array);
 	hold_lock(_metadata, array);
 	ASSERT_EQ(0, task_start(&self->writer, "clear", clear, array, -1));
 	ASSERT_EQ(0, task_blocked(&self->writer));

@@ -264,11 +264,10 @@ TEST_F(md_stop, B18_life_is_traced)
 	if (events_start(&life, "md/md_life") || events_start(&hold, "md/md_hold"))
 		SKIP(return, "no trace events");
 	start(_metadata, self);
-	snprintf(seen.dev, sizeof(seen.dev), "9,%u ", self->md.minor);
-	if (variant->named)
-		ASSERT_EQ(0, file_read(seen.dev, sizeof(seen.dev) - 1,
-				       "/sys/block/%s/dev", self->md.name));
+	ASSERT_EQ(0, file_read(seen.dev, sizeof(seen.dev) - 1, "/sys/block/%s/dev",
+			       self->md.name));
 	*strchrnul(seen.dev, ':') = ',';
+	strcat(seen.dev, " ");
 	ASSERT_EQ(0, md_stop_when_unused(self->fd));
 	md_close(&self->fd);
 
