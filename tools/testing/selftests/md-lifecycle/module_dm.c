@@ -118,7 +118,7 @@ static void expect_gone(struct __test_metadata *_metadata,
 			struct _test_data_module_dm *self)
 {
 	EXPECT_FALSE(module_loaded("dm_mod"));
-	EXPECT_FALSE(path_exists("/dev/mapper/control"));
+	EXPECT_FALSE(path_exists("/sys/class/misc/device-mapper"));
 	EXPECT_STREQ("", dm_left(&self->dm));
 	EXPECT_EQ(0, open_and_close(self->disks[0].path, O_RDWR | O_EXCL));
 
