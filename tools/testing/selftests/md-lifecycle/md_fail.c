@@ -196,8 +196,8 @@ static const char *partly(void)
 		if (claimed(&ctx.disks[i]) != (i + 1 < ctx.step))
 			return i + 1 < ctx.step ? "a member is free" :
 						    "no member, and not free";
-	/* Superblocks say what it is; one that is refused may have told its size. */
-	if (!state_is("inactive") && (ctx.step > stored || !state_is("clear")))
+	/* Superblocks say what it is, when there is a first one. */
+	if (!state_is(ctx.step > stored ? "inactive" : "clear"))
 		return "another state";
 	return NULL;
 }
