@@ -281,7 +281,7 @@ void md_life_publish(struct mddev *mddev)
 	if (md_life_is(mddev, MD_LIFE_NASCENT)) {
 		md_life_change(mddev, MD_LIFE_LIVE, MD_LIFE_READY);
 		list_add(&mddev->all_mddevs, &all_mddevs);
-		/* A non-blocking opener may be stopping it already. */
+		/* Somebody may be stopping it already: it has been seen in sysfs. */
 		if (!test_bit(MD_CLOSING, &mddev->flags))
 			disk_end_closing(mddev->gendisk);
 	}
@@ -566,7 +566,8 @@ EXPORT_SYMBOL_IF_KUNIT(md_life_release);
 
 /**
  * md_life_begin_run - start the array, unless a task is about to stop it
- * @mddev: the caller clears MD_NOT_READY when it runs, or could not be started
+ * @mddev: the caller clears MD_NOT_READY when it runs, that is when ->pers is
+ *	set, or could not be started
  *
  * Whoever waits for the reconfig_mutex to stop it has looked at the openers only
  * if the array ran, or was being started: so one of the two sees the other.
@@ -609,9 +610,11 @@ int md_life_begin_closing(struct mddev *mddev, int openers)
 	int err = 0;
 
 	spin_lock(&all_mddevs_lock);
+	/* When a start ends ->pers is set first: look at it last. */
 	if (md_life_is_over(&mddev->life))
 		err = -ENODEV;
-	else if ((mddev->pers || test_bit(MD_NOT_READY, &mddev->flags)) &&
+	else if ((test_bit_acquire(MD_NOT_READY, &mddev->flags) ||
+		  READ_ONCE(mddev->pers)) &&
 		 atomic_read(&mddev->openers) > openers)
 		err = -EBUSY;
 	else if (test_and_set_bit(MD_CLOSING, &mddev->flags))

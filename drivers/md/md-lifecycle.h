@@ -7,8 +7,8 @@
  *
  *   NONE -claim-> NASCENT -publish-> LIVE -kill-> DYING -delete-> GONE -> NONE
  *
- * NASCENT: has its number and name; its creator is making its gendisk, and opens
- *          wait for it.
+ * NASCENT: has its number and name; its creator is making its gendisk, and
+ *          opens that can wait do so.
  * LIVE:    can be found, opened and configured.  It stays while it is used
  *          (mddev_get()), configured, or held: until somebody has done
  *          something to it, or until it is stopped.
