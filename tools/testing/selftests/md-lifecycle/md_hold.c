@@ -14,7 +14,7 @@
 FIXTURE(md_hold) {
 	struct md_dev md;
 	char old_mode[8];
-	int fd;
+	int fd, kmsg;
 };
 
 FIXTURE_VARIANT(md_hold) {
@@ -29,6 +29,7 @@ FIXTURE_SETUP(md_hold)
 	const char *missing = md_missing("legacy_async_del_gendisk");
 
 	self->fd = -1;
+	self->kmsg = -1;
 	if (missing)
 		SKIP(return, "%s", missing);
 	ASSERT_EQ(0, md_param_set("legacy_async_del_gendisk", variant->mode,
@@ -39,6 +40,8 @@ FIXTURE_TEARDOWN(md_hold)
 {
 	if (self->fd >= 0)
 		close(self->fd);
+	if (self->kmsg >= 0)
+		close(self->kmsg);
 	md_cleanup(&self->md);
 	md_param_set("legacy_async_del_gendisk", self->old_mode, NULL, 0);
 }
@@ -193,6 +196,19 @@ TEST_F(md_hold, C4_number_stays_until_stopped)
 {
 	ASSERT_EQ(0, md_pick(&self->md));
 	stays_until_stopped(_metadata, self);
+}
+
+/* It is md that refuses it; sysfs would make a scene. */
+TEST_F(md_hold, B9_name_in_use_is_refused_quietly)
+{
+	self->kmsg = kmsg_open();
+	ASSERT_LE(0, self->kmsg);
+	ASSERT_EQ(0, md_pick_name(&self->md));
+	ASSERT_EQ(0, md_new_array(&self->md));
+	EXPECT_EQ(-EEXIST, md_param_set("new_array", self->md.name, NULL, 0));
+	EXPECT_EQ(0, kmsg_count(self->kmsg, "duplicate filename"));
+	ASSERT_EQ(0, md_attr_write(&self->md, "array_state", "clear"));
+	EXPECT_STREQ("", md_left_in_the_end(&self->md));
 }
 
 TEST_HARNESS_MAIN
