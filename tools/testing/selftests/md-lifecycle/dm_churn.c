@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/sysmacros.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -188,18 +187,12 @@ static int op_read(struct churn *churn, unsigned int *seed)
 {
 	struct dm_dev dev = *pick_dev(churn, seed);
 	unsigned char *block;
-	struct dm_ioctl io;
 	ssize_t i, n;
 	int fd, ret;
 
-	ret = dm_call(&dev, DM_DEV_STATUS, 0, NULL, 0, &io);
+	ret = dm_find(&dev, "churn");
 	if (ret)
 		return ret;
-	dev.major = major(io.dev);
-	dev.minor = minor(io.dev);
-
-	/* The node that dm_open() makes is called after the device. */
-	snprintf(dev.name, sizeof(dev.name), "churn%d", getpid());
 	fd = dm_open(&dev, O_RDONLY | O_DIRECT);
 	if (fd < 0)
 		return fd;

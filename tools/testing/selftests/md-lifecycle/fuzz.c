@@ -848,14 +848,9 @@ static int op_dm_open(struct file *none, uint32_t arg)
 	struct dm_ioctl io;
 	int fd, ret;
 
-	ret = dm_call(&dev, DM_DEV_STATUS, 0, NULL, 0, &io);
+	ret = dm_find(&dev, "fuzz");
 	if (ret)
 		return ret;
-	dev.major = major(io.dev);
-	dev.minor = minor(io.dev);
-
-	/* The node that dm_open() makes is called after the device. */
-	snprintf(dev.name, sizeof(dev.name), "fuzz%d", getpid());
 	fd = dm_open(&dev, pick(&arg, 2) ? O_RDWR : O_RDONLY | O_NONBLOCK);
 	if (fd < 0)
 		return fd;

@@ -296,6 +296,20 @@ int dm_call(const struct dm_dev *dev, unsigned long cmd, uint32_t flags,
 	return ret;
 }
 
+int dm_find(struct dm_dev *dev, const char *node)
+{
+	struct dm_ioctl io;
+	int ret;
+
+	ret = dm_call(dev, DM_DEV_STATUS, 0, NULL, 0, &io);
+	if (ret)
+		return ret;
+	dev->major = major(io.dev);
+	dev->minor = minor(io.dev);
+	snprintf(dev->name, sizeof(dev->name), "%s%d", node, getpid());
+	return 0;
+}
+
 int dm_info(const struct dm_dev *dev, uint32_t *flags, int *open_count)
 {
 	struct dm_buf buf;

@@ -72,6 +72,12 @@ int dm_list(void (*seen)(void *arg, const struct dm_dev *dev), void *arg);
 int dm_call(const struct dm_dev *dev, unsigned long cmd, uint32_t flags,
 	    const void *data, size_t len, struct dm_ioctl *out);
 
+/*
+ * Look up the number that @dev has at the moment, and rename @dev: the node that
+ * dm_open() makes is called after it, and is then this process's own, @node.
+ */
+int dm_find(struct dm_dev *dev, const char *node);
+
 /* Flags as of DM_DEV_STATUS, and how often the device is open. */
 int dm_info(const struct dm_dev *dev, uint32_t *flags, int *open_count);
 
