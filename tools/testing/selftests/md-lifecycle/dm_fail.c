@@ -465,7 +465,7 @@ static void walk(struct __test_metadata *_metadata, const struct fault_op *op)
 	EXPECT_LT(0U, walk.hit);
 }
 
-TEST_F_TIMEOUT(dm_fail, B14_any_allocation_fails, 120)
+TEST_F_TIMEOUT(dm_fail, B14_any_allocation_fails, 600)
 {
 	const char *missing = fault_missing(FAULT_MEMORY);
 

@@ -178,7 +178,7 @@ static long long free_kib(void)
 /* 7.3 loses 800 in each, until the device is removed and after. */
 #define MAX_KIB		80
 
-TEST_F_TIMEOUT(dm_load, B19_failing_loads_keep_no_memory, 60)
+TEST_F_TIMEOUT(dm_load, B19_failing_loads_keep_no_memory, 300)
 {
 	long long before;
 	int i;
@@ -341,7 +341,7 @@ TEST_F_TIMEOUT(dm_load, B19_any_allocation_fails_then_the_same_kind, 300)
 /* What else goes on is worth some hundred bytes a life at times. */
 #define MAX_BYTES	1000
 
-TEST_F_TIMEOUT(dm_load, B19_lost_devices_keep_no_memory, 120)
+TEST_F_TIMEOUT(dm_load, B19_lost_devices_keep_no_memory, 300)
 {
 	const char *missing = fault_missing(FAULT_MEMORY), *wrong;
 	struct walk walk = { };

@@ -475,7 +475,7 @@ FIXTURE_VARIANT_ADD(md_fail, open)
 FIXTURE_VARIANT_ADD(md_fail, open_missing)
 	ARRAY(1, 2, PLAIN, no_autoload, open_missing, nothing_left, nothing_left);
 
-TEST_F_TIMEOUT(md_fail, B14_any_allocation_fails, 120)
+TEST_F_TIMEOUT(md_fail, B14_any_allocation_fails, 600)
 {
 	if (ctx.kind == STORED)
 		ASSERT_EQ(0, store());
@@ -544,7 +544,7 @@ FIXTURE_VARIANT_ADD(md_fail_task, deletion_by_stop)
 FIXTURE_VARIANT_ADD(md_fail_task, deletion_by_close)
 	ARRAY(1, 2, PLAIN, prepare_idle, close_it, nothing_left, nothing_left);
 
-TEST_F_TIMEOUT(md_fail_task, B14_any_allocation_fails, 120)
+TEST_F_TIMEOUT(md_fail_task, B14_any_allocation_fails, 600)
 {
 	ASSERT_EQ(0, fault_start(&ctx.fault, FAULT_MEMORY));
 	walk(_metadata, &variant->it.op);
@@ -604,7 +604,7 @@ FIXTURE_VARIANT_ADD(md_fail_io, inactive)
 FIXTURE_VARIANT_ADD(md_fail_io, open)
 	ARRAY(1, 2, PERSISTENT, prepare_closed, open_it, runs, runs);
 
-TEST_F_TIMEOUT(md_fail_io, B14_any_request_fails, 120)
+TEST_F_TIMEOUT(md_fail_io, B14_any_request_fails, 600)
 {
 	ASSERT_EQ(0, fault_start(&ctx.fault, FAULT_REQUEST));
 	walk(_metadata, &variant->it.op);

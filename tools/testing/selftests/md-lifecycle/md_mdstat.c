@@ -2,9 +2,11 @@
 /*
  * /proc/mdstat against arrays that come to nothing. The reader holds a reference
  * to an array while it sleeps on a mutex of that array; a creation that fails at
- * that moment must not free what the reader is going to walk on from.
+ * that moment must not free what the reader is going to walk on from. And events
+ * that come while it is read.
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -62,7 +64,7 @@ static void read_for_ever(void)
 	}
 }
 
-TEST_F_TIMEOUT(md_mdstat, B24_reader_against_a_name_that_exists, 60)
+TEST_F_TIMEOUT(md_mdstat, B24_reader_against_a_name_that_exists, 300)
 {
 	int i, refused = 0;
 
@@ -82,6 +84,34 @@ TEST_F_TIMEOUT(md_mdstat, B24_reader_against_a_name_that_exists, 60)
 		EXPECT_EQ(0, waitpid(self->readers[i], NULL, WNOHANG));
 	EXPECT_EQ(0, kmsg_count(self->kmsg, "general protection"));
 	EXPECT_EQ(0, kmsg_count(self->kmsg, "BUG:"));
+}
+
+/* What is found by the read that returns nothing was not shown by those before. */
+TEST_F(md_mdstat, B2_event_before_the_last_read)
+{
+	struct pollfd mdstat = { .events = POLLPRI };
+	char buf[4096];
+	int md;
+
+	ASSERT_EQ(0, md_new_array(&self->md));
+	md = md_open(&self->md, O_RDWR);
+	ASSERT_LE(0, md);
+	mdstat.fd = open("/proc/mdstat", O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, mdstat.fd);
+	ASSERT_LT(0, read(mdstat.fd, buf, sizeof(buf)));
+	EXPECT_EQ(0, poll(&mdstat, 1, 0));
+
+	EXPECT_EQ(0, md_stop(md));
+	while (read(mdstat.fd, buf, sizeof(buf)) > 0)
+		;
+	EXPECT_EQ(1, poll(&mdstat, 1, 0));
+
+	ASSERT_EQ(0, lseek(mdstat.fd, 0, SEEK_SET));
+	while (read(mdstat.fd, buf, sizeof(buf)) > 0)
+		;
+	EXPECT_EQ(0, poll(&mdstat, 1, 0));
+	close(mdstat.fd);
+	close(md);
 }
 
 TEST_HARNESS_MAIN

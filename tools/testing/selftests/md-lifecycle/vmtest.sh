@@ -33,7 +33,7 @@ Usage: vmtest.sh [OPTIONS]
   -T SECONDS  deadline for the whole VM (default 1800)
   -O SECONDS  deadline for each test program (default: as in "settings")
   -H SECONDS  the VM hangs when nothing was printed for so long (default 180)
-  -a WORDS    more words for the kernel's command line
+  -a WORDS    more words for the kernel's command line (may be repeated)
   -M MiB      memory (default 2048)
 MD_LIFECYCLE_ACCEL=kvm|tcg: do not try KVM, use this.
 END
@@ -60,7 +60,7 @@ while getopts k:r:i:t:c:sm:f:e:uWo:l:T:O:H:a:M:h opt; do
 	T) deadline=$OPTARG ;;
 	O) timeout=$OPTARG ;;
 	H) silence=$OPTARG ;;
-	a) append=$OPTARG ;;
+	a) append+=" $OPTARG" ;;
 	M) memory=$OPTARG ;;
 	h) usage; exit 0 ;;
 	*) usage >&2; exit 1 ;;
@@ -173,7 +173,7 @@ start_vm() {
 	# no_timer_check: on a busy host the kernel finds that its timer does not tick
 	qemu+=(-serial chardev:con -serial "file:$work/status" -device "virtconsole,chardev=out"
 		-kernel "$kernel"
-		-append "console=ttyS0 panic=-1 no_timer_check root=/dev/vda ro $append \
+		-append "console=ttyS0 panic=-1 no_timer_check root=/dev/vda ro$append \
 init=/bin/sh -- -c \"mount -t devtmpfs dev /dev; mount -t tmpfs -o size=75% tests /mnt && \
 tar -xf /dev/vdb -C /mnt && exec /mnt/vm-init.sh\"")
 	: >"$serial"

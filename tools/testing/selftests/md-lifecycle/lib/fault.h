@@ -22,6 +22,7 @@ struct fault {
 	int nr;
 	unsigned int armed;	/* what was to fail the last time */
 	unsigned int seen;	/* and how many there were */
+	bool missed;		/* none: another worker did it, a new one */
 	bool started;
 	char old[FAULT_SETTINGS][16];
 };
