@@ -756,4 +756,23 @@ TEST_F(md_unreadable, B12_read_fails_and_array_stops)
 	EXPECT_STREQ("", md_left(&self->md));
 }
 
+static long make_readonly(struct task *task, void *arg)
+{
+	return md_ioctl(*(int *)arg, STOP_ARRAY_RO, NULL);
+}
+
+/* What a read-only array has to record waits until it is read-write again. */
+TEST_F(md_unreadable, B12_breaks_when_read_only)
+{
+	ASSERT_EQ(0, md_ioctl(self->fd, STOP_ARRAY_RO, NULL));
+	/* It is done, and says that the array is broken. */
+	ASSERT_EQ(-EBUSY, md_attr_write(&self->md, "rd1/state", "faulty"));
+	ASSERT_EQ(0, task_start(&self->reader, "a stop for read-only", make_readonly,
+				&self->fd, self->fd));
+	EXPECT_EQ(-ENXIO, task_result(&self->reader));
+	task_end(&self->reader);
+	EXPECT_EQ(0, md_stop(self->fd));
+	EXPECT_STREQ("", md_left(&self->md));
+}
+
 TEST_HARNESS_MAIN
