@@ -347,7 +347,7 @@ const char *dm_left(const struct dm_dev *dev)
 
 	snprintf(left, sizeof(left), "%s%s%s",
 		 path_exists("/dev/dm-%u", dev->minor) ? "node " : "",
-		 path_exists("/sys/block/dm-%u", dev->minor) ? "sysfs " : "",
+		 path_exists(VIRTUAL_BLOCK "dm-%u", dev->minor) ? "sysfs " : "",
 		 path_exists("/sys/dev/block/%u:%u", dev->major, dev->minor) ?
 			"number " : "");
 	return left;

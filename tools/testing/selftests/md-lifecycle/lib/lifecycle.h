@@ -28,6 +28,12 @@
 /* For waits on what the kernel does in its own time; never a measure. */
 #define DEADLINE_MS	5000
 
+/*
+ * Where a device without a parent is itself. Unlike its link in /sys/block that
+ * goes when its uevent "remove" has been sent.
+ */
+#define VIRTUAL_BLOCK	"/sys/devices/virtual/block/"
+
 /* --- util.c: files, commands, kernel messages --- */
 
 bool __printf(1, 2) path_exists(const char *fmt, ...);

@@ -294,7 +294,7 @@ const char *md_left(const struct md_dev *md)
 
 	snprintf(left, sizeof(left), "%s%s%s%s",
 		 path_exists("/dev/%s", md->name) ? "node " : "",
-		 path_exists("/sys/block/%s", md->name) ? "sysfs " : "",
+		 path_exists(VIRTUAL_BLOCK "%s", md->name) ? "sysfs " : "",
 		 (md->major || md->minor) &&
 		 path_exists("/sys/dev/block/%u:%u", md->major ?: MD_MAJOR,
 			     md->minor) ? "number " : "",
