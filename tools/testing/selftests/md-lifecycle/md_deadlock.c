@@ -137,6 +137,8 @@ TEST_F(md_deadlock, B11_member_that_is_not_there)
 	snprintf(buf, sizeof(buf), "%s_raid1", self->md.name);
 	thread = task_named(buf);
 	ASSERT_NE(0, thread);
+	/* The work that came with its start has ended; "check" would wait for it. */
+	ASSERT_EQ(0, md_attr_write(&self->md, "sync_action", "frozen"));
 	ASSERT_EQ(0, worker_stall_start(&self->workers));
 	ASSERT_EQ(0, go_beside_workers(&self->workers, thread));
 
