@@ -131,6 +131,7 @@ static struct options {
 	const char *plant;
 	bool udev;
 } options = {
+	.seed = 1,
 	.ops = 10000, .workers = 4, .quiet_every = 500, .shrink_seconds = 200,
 };
 
@@ -1895,7 +1896,7 @@ static long long slab_now(void)
 static void usage(void)
 {
 	printf("Usage: fuzz [OPTIONS]\n"
-	       "  --seed N            (the time)\n"
+	       "  --seed N            (%llu)\n"
 	       "  --ops N             operations (%lu)\n"
 	       "  --workers N         processes that do them (%u)\n"
 	       "  --quiet-every N     after so many look at what there is (%u)\n"
@@ -1903,7 +1904,7 @@ static void usage(void)
 	       "  --replay LIST       these operations, again and again\n"
 	       "  --plant OPERATION   call it an error that this one succeeds\n"
 	       "  --udev              let udevd, if there is one, do what it does\n",
-	       options.ops, options.workers, options.quiet_every,
+	       options.seed, options.ops, options.workers, options.quiet_every,
 	       options.shrink_seconds);
 }
 
@@ -1925,7 +1926,6 @@ static char *parse(int argc, char **argv)
 	char *replay = NULL;
 	int opt;
 
-	options.seed = now_ms() * 1000003 + getpid();
 	while ((opt = getopt_long(argc, argv, "h", known, NULL)) != -1) {
 		switch (opt) {
 		case 's':
