@@ -764,14 +764,29 @@ static long make_readonly(struct task *task, void *arg)
 /* What a read-only array has to record waits until it is read-write again. */
 TEST_F(md_unreadable, B12_breaks_when_read_only)
 {
+	char name[64];
+	pid_t thread;
+	long ret;
+
+	snprintf(name, sizeof(name), "%s_raid5", self->md.name);
+	thread = task_named(name);
+	ASSERT_NE(0, thread);
 	ASSERT_EQ(0, md_ioctl(self->fd, STOP_ARRAY_RO, NULL));
+	/* It has seen to what the first failure has left. */
+	ASSERT_EQ(0, thread_asleep(thread));
 	/* It is done, and says that the array is broken. */
 	ASSERT_EQ(-EBUSY, md_attr_write(&self->md, "rd1/state", "faulty"));
 	ASSERT_EQ(0, task_start(&self->reader, "a stop for read-only", make_readonly,
 				&self->fd, self->fd));
-	EXPECT_EQ(-ENXIO, task_result(&self->reader));
+	ret = task_result(&self->reader);
+	/* It is read-only already, or its thread removes the members just now. */
+	EXPECT_TRUE(ret == -ENXIO || ret == -EBUSY)
+		TH_LOG("%ld", ret);
+	/* That ends what is waited for. */
+	if (ret == -ETIMEDOUT)
+		md_attr_write(&self->md, "array_state", "active");
 	task_end(&self->reader);
-	EXPECT_EQ(0, md_stop(self->fd));
+	EXPECT_EQ(0, md_stop_when_unused(self->fd));
 	EXPECT_STREQ("", md_left(&self->md));
 }
 

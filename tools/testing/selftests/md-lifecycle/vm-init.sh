@@ -49,9 +49,9 @@ start_udevd() {
 report_leaks() {
 	local file=/sys/kernel/debug/kmemleak
 	[ -e "$file" ] || return 0
-	echo scan >"$file"
-	sleep 6
-	echo scan >"$file"
+	if ! echo scan >"$file" || ! sleep 6 || ! echo scan >"$file"; then
+		echo "BUG: kmemleak does not scan" >/dev/ttyS0
+	fi
 	head -n 200 "$file" >/dev/ttyS0
 }
 

@@ -270,7 +270,7 @@ count_results() {
 trouble='WARNING:|BUG:|UBSAN:|ODEBUG:|Oops|general protection|refcount_t:'
 trouble+='|possible (circular|recursive) locking|DEBUG_LOCKS_WARN|list_(add|del) corruption'
 trouble+='|blocked for more than|hung task|detected stalls?|soft lockup|Kernel panic'
-trouble+='|kmemleak: [0-9]+ new|^unreferenced object'
+trouble+='|kmemleak: .*disabled|^unreferenced object'
 
 # The first report of trouble in the kernel's log, 30 lines of it.
 scan_log() {

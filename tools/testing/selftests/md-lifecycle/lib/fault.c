@@ -63,6 +63,7 @@ int fault_task(struct fault *fault, pid_t pid)
 	char dir[32];
 
 	forget_tasks(fault);
+	fault->workers = false;
 	snprintf(dir, sizeof(dir), "/proc/%d", pid);
 	return add_task(fault, dir);
 }
@@ -74,6 +75,7 @@ int fault_workers(struct fault *fault)
 	size_t i;
 
 	forget_tasks(fault);
+	fault->workers = true;
 	if (glob("/proc/[0-9]*", 0, NULL, &tasks))
 		return -errno;
 	/* One that has ended meanwhile is no matter. */
@@ -133,7 +135,7 @@ int fault_arm(struct fault *fault, unsigned int nr)
 		if (pwrite(fault->nth[i], buf, len, 0) != len)
 			ret = -errno;
 	/* A worker may have ended. */
-	return fault->nr == 1 ? ret : 0;
+	return fault->workers ? 0 : ret;
 }
 
 /* To open the files anew would be something that can fail. */
@@ -154,8 +156,6 @@ int fault_disarm(struct fault *fault)
 		if (seen > fault->seen)
 			fault->seen = seen;
 	}
-	/* What workers do here needs memory, whatever it is. */
-	fault->missed = fault->nr > 1 && !fault->seen;
 	n = fault->armed && fault->seen == fault->armed;
 	return fault_arm(fault, 0) ?: n;
 }
@@ -181,6 +181,7 @@ static int fault_life(struct fault *fault, const struct fault_op *op, unsigned i
 		return ret;
 	}
 	ret = op->op();
+	walk->by_workers = fault->workers;
 	hit = fault_disarm(fault);
 	if (hit < 0) {
 		*wrong = fault_text("fault injection", hit);
@@ -207,7 +208,7 @@ static int fault_life(struct fault *fault, const struct fault_op *op, unsigned i
 
 #define DENSE	64
 #define STRIDE	7
-#define MISSES	32
+#define MISSES	4
 
 const char *fault_lives(struct fault *fault, const struct fault_op *op,
 			struct fault_walk *walk)
@@ -221,11 +222,12 @@ const char *fault_lives(struct fault *fault, const struct fault_op *op,
 	memset(walk, 0, sizeof(*walk));
 	do {
 		hit = fault_life(fault, op, nr, again, walk, &wrong);
+		misses = hit ? 0 : misses + 1;
 		if (hit == 1 && !wrong) {
 			again = !again;
 			nr += nr < DENSE ? 1 : step;
 		}
-	} while (!wrong && (hit || (fault->missed && misses++ < MISSES)));
+	} while (!wrong && misses < (walk->by_workers ? MISSES : 1));
 	if (!wrong)
 		return NULL;
 	snprintf(text, sizeof(text), "when number %u fails: %s", nr, wrong);

@@ -20,9 +20,9 @@ enum fault_what {
 struct fault {
 	int nth[FAULT_TASKS];	/* fail-nth of the tasks */
 	int nr;
+	bool workers;		/* and not one task */
 	unsigned int armed;	/* what was to fail the last time */
 	unsigned int seen;	/* and how many there were */
-	bool missed;		/* none: another worker did it, a new one */
 	bool started;
 	char old[FAULT_SETTINGS][16];
 };
@@ -70,6 +70,7 @@ struct fault_walk {
 	unsigned int points;		/* things that can fail in it */
 	unsigned int hit;		/* those that were let fail */
 	unsigned int tolerated;		/* and it did not mind */
+	bool by_workers;		/* it was not one task that did it */
 };
 
 /* @what and @ret, as one text that is good until the next call. */
@@ -80,7 +81,8 @@ const char *fault_text(const char *what, int ret);
  * repeated or given up. Where there are many things most are alike, the entries
  * of a pool, say: after the first 64 it is each seventh, unless the environment
  * has MD_FAIL_EVERY=1. NULL if nothing was wrong; else that is the text, with
- * the number of what has failed.
+ * the number of what has failed. Workers share the work as it comes, and a new
+ * one may do it: that is at an end when nothing has failed several times.
  */
 const char *fault_lives(struct fault *fault, const struct fault_op *op,
 			struct fault_walk *walk);
