@@ -3,22 +3,27 @@
  * /proc/mdstat against arrays that come to nothing. The reader holds a reference
  * to an array while it sleeps on a mutex of that array; a creation that fails at
  * that moment must not free what the reader is going to walk on from. And events
- * that come while it is read.
+ * that come while it is read, or too early.
  */
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "kselftest_harness.h"
 #include "lifecycle.h"
+#include "task.h"
 
 #define READERS		2
 #define ATTEMPTS	2000
 
 FIXTURE(md_mdstat) {
+	struct disk disks[2];
 	struct md_dev md;
 	pid_t readers[READERS];
 	int kmsg;
@@ -49,6 +54,8 @@ FIXTURE_TEARDOWN(md_mdstat)
 	}
 	close(self->kmsg);
 	md_cleanup(&self->md);
+	for (i = 0; i < 2; i++)
+		disk_destroy(&self->disks[i]);
 	udev_resume();
 }
 
@@ -123,6 +130,73 @@ TEST_F(md_mdstat, B2_event_before_the_last_read)
 	read_to_the_end(mdstat.fd);
 	EXPECT_EQ(1, poll(&mdstat, 1, 0));
 	close(mdstat.fd);
+	close(md);
+}
+
+/* On this CPU, and with @priority not 0, whatever else does there. */
+static int stay_on(int cpu, int priority)
+{
+	struct sched_param param = { .sched_priority = priority };
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set) ||
+	    (priority && sched_setscheduler(0, SCHED_FIFO, &param)))
+		return -errno;
+	return 0;
+}
+
+#define STATE_LEN	32
+
+/* As mdadm --monitor does: at each event look what there is. */
+static void watch(const struct md_dev *md, char *state)
+{
+	struct pollfd mdstat = { .events = POLLPRI };
+	char seen[STATE_LEN];
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	mdstat.fd = open("/proc/mdstat", O_RDONLY | O_CLOEXEC);
+	if (mdstat.fd < 0 || stay_on(0, 1))
+		_exit(1);
+	for (;;) {
+		lseek(mdstat.fd, 0, SEEK_SET);
+		read_to_the_end(mdstat.fd);
+		if (!file_read(seen, sizeof(seen), "/sys/block/%s/md/array_state", md->name))
+			memcpy(state, seen, sizeof(seen));
+		poll(&mdstat, 1, -1);
+	}
+}
+
+/* Who is woken by the start of an array, and is at once, finds that it runs. */
+TEST_F(md_mdstat, B7_event_when_it_runs)
+{
+	char *state = mmap(NULL, STATE_LEN, PROT_READ | PROT_WRITE,
+			   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int md, i;
+
+	ASSERT_NE(MAP_FAILED, state);
+	if (task_missing())
+		SKIP(return, "%s", task_missing());
+	for (i = 0; i < 2; i++)
+		ASSERT_EQ(0, disk_create(&self->disks[i], 8, false));
+	ASSERT_EQ(0, md_new_array(&self->md));
+	md = md_open(&self->md, O_RDWR);
+	ASSERT_LE(0, md);
+	ASSERT_EQ(0, md_configure(md, self->disks, 2));
+	ASSERT_EQ(0, stay_on(0, 0));
+	self->readers[0] = fork();
+	ASSERT_LE(0, self->readers[0]);
+	if (!self->readers[0])
+		watch(&self->md, state);
+	ASSERT_EQ(0, thread_asleep(self->readers[0]));
+	EXPECT_STREQ("inactive", state);
+
+	ASSERT_EQ(0, md_run(md));
+	ASSERT_EQ(0, thread_asleep(self->readers[0]));
+	EXPECT_TRUE(!strcmp(state, "clean") || !strcmp(state, "active"))
+		TH_LOG("%s", state);
+	EXPECT_EQ(0, md_stop(md));
 	close(md);
 }
 
