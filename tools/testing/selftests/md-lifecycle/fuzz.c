@@ -1123,7 +1123,7 @@ static const struct op {
 	{ "module", op_module, NOTHING, 4, { ENOENT, EBUSY, EAGAIN } },
 	{ "dm-open", op_dm_open, NOTHING, 20, { ENXIO } },
 	{ "dm-create", op_dm_create, NOTHING, 50, { EBUSY } },
-	{ "dm-load", op_dm_load, NOTHING, 50, { ENXIO, EBUSY, EINVAL, EACCES } },
+	{ "dm-load", op_dm_load, NOTHING, 50, { ENXIO, ENODEV, EBUSY, EINVAL, EACCES } },
 	{ "dm-load-bad", op_dm_load_bad, NOTHING, 12, { ENXIO, EINVAL, ENOENT, ENOTBLK } },
 	{ "dm-resume", op_dm_resume, NOTHING, 50, { ENXIO, EINVAL } },
 	{ "dm-suspend", op_dm_suspend, NOTHING, 15, { ENXIO, EINVAL } },
