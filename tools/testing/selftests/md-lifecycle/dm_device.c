@@ -335,7 +335,7 @@ FIXTURE_TEARDOWN(dm_device_many)
 }
 
 /* What a search costs nothing tells but time, which is no measure for a test. */
-TEST_F_TIMEOUT(dm_device_many, B17_each_is_opened_and_closed_once, 120)
+TEST_F(dm_device_many, B17_each_is_opened_and_closed_once)
 {
 	struct dm_row rows[MANY];
 	int i;
@@ -859,7 +859,7 @@ static long keep_clearing(struct task *task, void *arg)
 }
 
 /* Each opens, shares and closes the same disks: in the end nothing is left. */
-TEST_F_TIMEOUT(dm_device_race, C12_loads_and_clears_at_once, 120)
+TEST_F(dm_device_race, C12_loads_and_clears_at_once)
 {
 	struct loader *loader;
 	int i;

@@ -883,7 +883,7 @@ static const char *errno_name(int err)
 	return names[err];
 }
 
-TEST_F_TIMEOUT(dm_errno, B9_one_errno_per_state_and_operation, 180)
+TEST_F(dm_errno, B9_one_errno_per_state_and_operation)
 {
 	bool entered = false;
 	const struct row *row;

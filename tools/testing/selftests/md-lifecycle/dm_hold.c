@@ -235,7 +235,7 @@ TEST_F(dm_hold, C10_remove_sleeps_until_a_load_is_done)
 	let_remove_go_on(_metadata, self);
 }
 
-TEST_F_TIMEOUT(dm_hold, C10_remove_that_waits_says_so, 120)
+TEST_F(dm_hold, C10_remove_that_waits_says_so)
 {
 	uint64_t end = now_ms() + SAYS_SO_MS;
 	char text[64];

@@ -140,7 +140,7 @@ static void nothing_left(struct __test_metadata *_metadata, const struct world *
 	EXPECT_STREQ(before->text, after.text);
 }
 
-TEST_F_TIMEOUT(dmsetup, B1_create_and_remove, 120)
+TEST_F(dmsetup, B1_create_and_remove)
 {
 	ASSERT_EQ(0, create(self, &self->dm, "x"));
 	EXPECT_STREQ(ALL, dm_left(&self->dm));
@@ -151,7 +151,7 @@ TEST_F_TIMEOUT(dmsetup, B1_create_and_remove, 120)
 	nothing_left(_metadata, &self->before);
 }
 
-TEST_F_TIMEOUT(dmsetup, B3_ten_lives, 120)
+TEST_F(dmsetup, B3_ten_lives)
 {
 	int i;
 
@@ -163,7 +163,7 @@ TEST_F_TIMEOUT(dmsetup, B3_ten_lives, 120)
 	nothing_left(_metadata, &self->before);
 }
 
-TEST_F_TIMEOUT(dmsetup, C10_deferred, 120)
+TEST_F(dmsetup, C10_deferred)
 {
 	uint32_t flags;
 
@@ -190,7 +190,7 @@ TEST_F_TIMEOUT(dmsetup, C10_deferred, 120)
 	nothing_left(_metadata, &self->before);
 }
 
-TEST_F_TIMEOUT(dmsetup, B9_rename, 120)
+TEST_F(dmsetup, B9_rename)
 {
 	char old[64];
 
@@ -213,7 +213,7 @@ TEST_F_TIMEOUT(dmsetup, B9_rename, 120)
 	nothing_left(_metadata, &self->before);
 }
 
-TEST_F_TIMEOUT(dmsetup, B9_mknodes, 120)
+TEST_F(dmsetup, B9_mknodes)
 {
 	ASSERT_EQ(0, create(self, &self->dm, "x"));
 	udev_settle();
@@ -225,7 +225,7 @@ TEST_F_TIMEOUT(dmsetup, B9_mknodes, 120)
 }
 
 /* A load that fails leaves a device that takes a good one. */
-TEST_F_TIMEOUT(dmsetup, B14_failed_create, 120)
+TEST_F(dmsetup, B14_failed_create)
 {
 	ASSERT_EQ(0, dmsetup("create lc_%d_x --notable", getpid()));
 	snprintf(self->dm.name, sizeof(self->dm.name), "lc_%d_x", getpid());
@@ -248,7 +248,7 @@ TEST_F_TIMEOUT(dmsetup, B14_failed_create, 120)
 	nothing_left(_metadata, &self->before);
 }
 
-TEST_F_TIMEOUT(dmsetup, B21_removed_under_dmsetup_wait, 120)
+TEST_F(dmsetup, B21_removed_under_dmsetup_wait)
 {
 	int status;
 
@@ -272,7 +272,7 @@ TEST_F_TIMEOUT(dmsetup, B21_removed_under_dmsetup_wait, 120)
 }
 
 /* On a stack, and with one that is open. Not where there are others' devices. */
-TEST_F_TIMEOUT(dmsetup, B1_remove_all, 120)
+TEST_F(dmsetup, B1_remove_all)
 {
 	char path[96];
 

@@ -7,7 +7,6 @@
  * So this is a program of its own, to be run last.
  */
 #include <fcntl.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -96,23 +95,6 @@ FIXTURE_TEARDOWN(md_deadlock)
 	md_param_set("create_on_open", self->old_create, NULL, 0);
 }
 
-/*
- * The array's thread gives the sync work to a worker, of its own CPU or of any:
- * let it do so where no worker runs.
- */
-static int go_beside_workers(const struct worker_stall *workers, pid_t pid)
-{
-	struct sched_param param = { .sched_priority = 2 };
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(workers->cpu, &set);
-	if (sched_setscheduler(pid, SCHED_FIFO, &param) ||
-	    sched_setaffinity(pid, sizeof(set), &set))
-		return -errno;
-	return 0;
-}
-
 static long add_member(struct task *task, void *arg)
 {
 	struct _test_data_md_deadlock *self = arg;
@@ -130,17 +112,18 @@ static long add_member(struct task *task, void *arg)
 
 TEST_F(md_deadlock, B11_member_that_is_not_there)
 {
-	char buf[64];
-	pid_t thread;
+	pid_t thread = task_named("%s_raid1", self->md.name);
 	int fd;
 
-	snprintf(buf, sizeof(buf), "%s_raid1", self->md.name);
-	thread = task_named(buf);
 	ASSERT_NE(0, thread);
 	/* The work that came with its start has ended; "check" would wait for it. */
 	ASSERT_EQ(0, md_attr_write(&self->md, "sync_action", "frozen"));
 	ASSERT_EQ(0, worker_stall_start(&self->workers));
-	ASSERT_EQ(0, go_beside_workers(&self->workers, thread));
+	/*
+	 * The array's thread gives the sync work to a worker, of its own CPU or of
+	 * any: let it do so where no worker runs.
+	 */
+	ASSERT_EQ(0, stay_on_cpu(thread, self->workers.cpu, 2));
 
 	/* From here to the end of the stall the sync work is queued. */
 	ASSERT_EQ(0, md_attr_write(&self->md, "sync_action", "check"));

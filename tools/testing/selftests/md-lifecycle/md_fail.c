@@ -505,11 +505,8 @@ FIXTURE_TEARDOWN(md_fail_task)
 /* The thread of the array writes the superblocks before it becomes active. */
 static int prepare_thread(void)
 {
-	char comm[64];
-	int ret = prepare_running();
-
-	snprintf(comm, sizeof(comm), "%s_raid1", ctx.md.name);
-	return ret ?: fault_task(&ctx.fault, task_named(comm));
+	return prepare_running() ?:
+	       fault_task(&ctx.fault, task_named("%s_raid1", ctx.md.name));
 }
 
 /* A worker deletes the device when it is stopped. */

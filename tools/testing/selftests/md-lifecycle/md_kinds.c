@@ -764,12 +764,9 @@ static long make_readonly(struct task *task, void *arg)
 /* What a read-only array has to record waits until it is read-write again. */
 TEST_F(md_unreadable, B12_breaks_when_read_only)
 {
-	char name[64];
-	pid_t thread;
+	pid_t thread = task_named("%s_raid5", self->md.name);
 	long ret;
 
-	snprintf(name, sizeof(name), "%s_raid5", self->md.name);
-	thread = task_named(name);
 	ASSERT_NE(0, thread);
 	ASSERT_EQ(0, md_ioctl(self->fd, STOP_ARRAY_RO, NULL));
 	/* It has seen to what the first failure has left. */

@@ -269,7 +269,7 @@ static void mdadm_assemble(struct __test_metadata *_metadata,
 	ASSERT_STREQ(ALL, md_left(&self->md));
 }
 
-TEST_F_TIMEOUT(md_mdadm, B10_create_stop_assemble_stop, 120)
+TEST_F(md_mdadm, B10_create_stop_assemble_stop)
 {
 	int i;
 
@@ -282,7 +282,7 @@ TEST_F_TIMEOUT(md_mdadm, B10_create_stop_assemble_stop, 120)
 }
 
 /* One socket for each count, as a count reads over all other events. */
-TEST_F_TIMEOUT(md_mdadm, B8_one_add_and_one_remove, 120)
+TEST_F(md_mdadm, B8_one_add_and_one_remove)
 {
 	char name[sizeof(self->md.name)];
 
@@ -297,7 +297,7 @@ TEST_F_TIMEOUT(md_mdadm, B8_one_add_and_one_remove, 120)
 	EXPECT_EQ(1, uevent_count(self->removes, &self->disks[0], name, "remove"));
 }
 
-TEST_F_TIMEOUT(md_mdadm, B10_other_levels, 120)
+TEST_F(md_mdadm, B10_other_levels)
 {
 	static const struct { const char *level, *shown; int nr; } levels[] = {
 		{ "raid0", "raid0", 2 },
@@ -322,7 +322,7 @@ TEST_F_TIMEOUT(md_mdadm, B10_other_levels, 120)
 		SKIP(return, "no other levels");
 }
 
-TEST_F_TIMEOUT(md_mdadm, B10_assemble_scan, 120)
+TEST_F(md_mdadm, B10_assemble_scan)
 {
 	ASSERT_EQ(0, mdadm_create(self, node(&self->md), "raid1", 2));
 	ASSERT_EQ(0, conf_add_array(self, &self->md));
@@ -334,7 +334,7 @@ TEST_F_TIMEOUT(md_mdadm, B10_assemble_scan, 120)
 }
 
 /* Member by member, as udev does it; stopped with one, and with both. */
-TEST_F_TIMEOUT(md_mdadm, B10_incremental, 120)
+TEST_F(md_mdadm, B10_incremental)
 {
 	int i, nr;
 
@@ -351,7 +351,7 @@ TEST_F_TIMEOUT(md_mdadm, B10_incremental, 120)
 	}
 }
 
-TEST_F_TIMEOUT(md_mdadm, B10_stop_scan, 120)
+TEST_F(md_mdadm, B10_stop_scan)
 {
 	if (run("grep -q '^md' /proc/mdstat") == 0)
 		SKIP(return, "there are other arrays");
@@ -365,7 +365,7 @@ TEST_F_TIMEOUT(md_mdadm, B10_stop_scan, 120)
 }
 
 /* Has a symbolic link in /dev/md beside all the rest. */
-TEST_F_TIMEOUT(md_mdadm, B10_named, 120)
+TEST_F(md_mdadm, B10_named)
 {
 	char link[64];
 	int i;
@@ -387,7 +387,7 @@ TEST_F_TIMEOUT(md_mdadm, B10_named, 120)
 }
 
 /* The new name is in the metadata, and the array is found by it. */
-TEST_F_TIMEOUT(md_mdadm, B10_rename, 120)
+TEST_F(md_mdadm, B10_rename)
 {
 	ASSERT_EQ(0, mdadm_create(self, node(&self->md), "raid1", 2));
 	mdadm_stop(_metadata, self);
@@ -402,7 +402,7 @@ TEST_F_TIMEOUT(md_mdadm, B10_rename, 120)
 	mdadm_stop(_metadata, self);
 }
 
-TEST_F_TIMEOUT(md_mdadm, B10_grow, 120)
+TEST_F(md_mdadm, B10_grow)
 {
 	const char *md = node(&self->md);
 	int i;
@@ -423,7 +423,7 @@ TEST_F_TIMEOUT(md_mdadm, B10_grow, 120)
 	mdadm_stop(_metadata, self);
 }
 
-TEST_F_TIMEOUT(md_mdadm, B10_readonly_readwrite, 120)
+TEST_F(md_mdadm, B10_readonly_readwrite)
 {
 	ASSERT_EQ(0, mdadm_create(self, node(&self->md), "raid1", 2));
 	udev_settle();
@@ -527,7 +527,7 @@ static int monitor_start(struct _test_data_md_mdadm *self)
 	return 0;
 }
 
-TEST_F_TIMEOUT(md_mdadm, B2_gone_under_the_monitor, 120)
+TEST_F(md_mdadm, B2_gone_under_the_monitor)
 {
 	int i;
 
@@ -592,7 +592,7 @@ static void stop_container(struct __test_metadata *_metadata,
 	ASSERT_STREQ("", md_left_in_the_end(&self->md));
 }
 
-TEST_F_TIMEOUT(md_mdadm, B10_container, 120)
+TEST_F(md_mdadm, B10_container)
 {
 	char container[64];
 	int i;
@@ -615,7 +615,7 @@ TEST_F_TIMEOUT(md_mdadm, B10_container, 120)
 }
 
 /* Nothing can be written to the metadata any more: no reason not to stop. */
-TEST_F_TIMEOUT(md_mdadm, B12_all_members_dead, 120)
+TEST_F(md_mdadm, B12_all_members_dead)
 {
 	int i;
 
@@ -639,7 +639,7 @@ static int loop_create(struct _test_data_md_mdadm *self, int i)
 	return ret ?: file_read(self->loops[i], sizeof(self->loops[i]), "%s.name", file);
 }
 
-TEST_F_TIMEOUT(md_mdadm, B10_udev_assembles, 120)
+TEST_F(md_mdadm, B10_udev_assembles)
 {
 	glob_t holder;
 	int i;
@@ -690,7 +690,7 @@ static void live(struct __test_metadata *_metadata,
 }
 
 /* Nobody has looked for the array but by a node that goes with it. */
-TEST_F_TIMEOUT(md_mdadm, B2_no_ghost_by_name, 170)
+TEST_F(md_mdadm, B2_no_ghost_by_name)
 {
 	int i;
 
@@ -708,7 +708,7 @@ TEST_F_TIMEOUT(md_mdadm, B2_no_ghost_by_name, 170)
 }
 
 /* A node that no deletion takes away: to open it makes a device, for a while. */
-TEST_F_TIMEOUT(md_mdadm, B2_no_ghost_by_number, 170)
+TEST_F(md_mdadm, B2_no_ghost_by_number)
 {
 	int i;
 

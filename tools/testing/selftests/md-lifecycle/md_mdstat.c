@@ -7,7 +7,6 @@
  */
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -133,20 +132,6 @@ TEST_F(md_mdstat, B2_event_before_the_last_read)
 	close(md);
 }
 
-/* On this CPU, and with @priority not 0, whatever else does there. */
-static int stay_on(int cpu, int priority)
-{
-	struct sched_param param = { .sched_priority = priority };
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	if (sched_setaffinity(0, sizeof(set), &set) ||
-	    (priority && sched_setscheduler(0, SCHED_FIFO, &param)))
-		return -errno;
-	return 0;
-}
-
 #define STATE_LEN	32
 
 /* As mdadm --monitor does: at each event look what there is. */
@@ -157,7 +142,7 @@ static void watch(const struct md_dev *md, char *state)
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	mdstat.fd = open("/proc/mdstat", O_RDONLY | O_CLOEXEC);
-	if (mdstat.fd < 0 || stay_on(0, 1))
+	if (mdstat.fd < 0 || stay_on_cpu(0, 0, 1))
 		_exit(1);
 	for (;;) {
 		lseek(mdstat.fd, 0, SEEK_SET);
@@ -184,7 +169,7 @@ TEST_F(md_mdstat, B7_event_when_it_runs)
 	md = md_open(&self->md, O_RDWR);
 	ASSERT_LE(0, md);
 	ASSERT_EQ(0, md_configure(md, self->disks, 2));
-	ASSERT_EQ(0, stay_on(0, 0));
+	ASSERT_EQ(0, stay_on_cpu(0, 0, 0));
 	self->readers[0] = fork();
 	ASSERT_LE(0, self->readers[0]);
 	if (!self->readers[0])

@@ -104,7 +104,7 @@ static int open_build_stop(struct _test_data_md_open *self, int *rest)
 }
 
 /* All opens race with the creator's stops: his own and the observers'. */
-TEST_F_TIMEOUT(md_open, C7_no_open_refused_over_many_lives, 120)
+TEST_F(md_open, C7_no_open_refused_over_many_lives)
 {
 	int i, ret, rest, refused = 0;
 
@@ -144,7 +144,7 @@ static bool is_openable(const struct md_dev *md)
  * made its directory, but that takes a while here: first all who listen are sent
  * the "add" of the disk.
  */
-TEST_F_TIMEOUT(md_open, B7_complete_when_opened, 120)
+TEST_F(md_open, B7_complete_when_opened)
 {
 	int i, fd, size = 0;
 	uint64_t end;
@@ -174,7 +174,7 @@ TEST_F_TIMEOUT(md_open, B7_complete_when_opened, 120)
 }
 
 /* Observers that open the number after the stop make a device: not for long. */
-TEST_F_TIMEOUT(md_open, B2_nothing_left_by_observers, 120)
+TEST_F(md_open, B2_nothing_left_by_observers)
 {
 	int i, rest;
 

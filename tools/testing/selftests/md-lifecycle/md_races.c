@@ -7,7 +7,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -291,18 +290,12 @@ static long set_readonly(struct task *task, void *arg)
 static void stall_thread(struct __test_metadata *_metadata,
 			 struct _test_data_md_races_readonly *self)
 {
-	char name[64];
-	cpu_set_t set;
-	pid_t thread;
+	pid_t thread = task_named("%s_raid1", self->array.md.name);
 
-	snprintf(name, sizeof(name), "%s_raid1", self->array.md.name);
-	thread = task_named(name);
 	ASSERT_NE(0, thread);
 	ASSERT_EQ(0, thread_asleep(thread));
 	ASSERT_EQ(0, worker_stall_start(&self->workers));
-	CPU_ZERO(&set);
-	CPU_SET(self->workers.cpu, &set);
-	ASSERT_EQ(0, sched_setaffinity(thread, sizeof(set), &set));
+	ASSERT_EQ(0, stay_on_cpu(thread, self->workers.cpu, 0));
 }
 
 /*

@@ -189,7 +189,7 @@ static const struct way {
 	{ "left", make_and_leave },
 };
 
-TEST_F_TIMEOUT(module_md, C8_unload_with_a_device, 120)
+TEST_F(module_md, C8_unload_with_a_device)
 {
 	unsigned int i;
 

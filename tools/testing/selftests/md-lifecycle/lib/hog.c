@@ -10,19 +10,6 @@
 
 #include "lifecycle.h"
 
-static int go_real_time(int cpu, int prio)
-{
-	struct sched_param param = { .sched_priority = prio };
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	if (sched_setaffinity(0, sizeof(set), &set) ||
-	    sched_setscheduler(0, SCHED_FIFO, &param))
-		return -errno;
-	return 0;
-}
-
 int hog_start(struct hog *hog)
 {
 	int cpu, ret, mine;
@@ -51,7 +38,7 @@ int hog_start(struct hog *hog)
 		}
 		if (!hog->pids[hog->nr]) {
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
-			if (go_real_time(cpu, 1))
+			if (stay_on_cpu(0, cpu, 1))
 				_exit(1);
 			atomic_fetch_add(running, 1);
 			for (;;)
@@ -61,7 +48,7 @@ int hog_start(struct hog *hog)
 	}
 
 	/* From here on nothing else runs on this CPU unless we sleep. */
-	ret = go_real_time(mine, 2);
+	ret = stay_on_cpu(0, mine, 2);
 	for (end = now_ms() + DEADLINE_MS; !ret && atomic_load(running) < hog->nr;)
 		if (now_ms() > end)
 			ret = -ETIMEDOUT;

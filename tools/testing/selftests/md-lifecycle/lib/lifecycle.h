@@ -26,7 +26,17 @@
 #include "kselftest.h"
 
 /* For waits on what the kernel does in its own time; never a measure. */
-#define DEADLINE_MS	5000
+#define DEADLINE_MS	15000
+
+/*
+ * What is waited for has a deadline of its own. This one ends what nobody expects
+ * to hang, so it is longer than several of those in a row, and than a modprobe
+ * whose pages have to come from a slow disk.
+ */
+#ifdef TEST_TIMEOUT_DEFAULT
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT	180
+#endif
 
 /*
  * Where a device without a parent is itself. Unlike its link in /sys/block that
@@ -34,7 +44,13 @@
  */
 #define VIRTUAL_BLOCK	"/sys/devices/virtual/block/"
 
-/* --- util.c: files, commands, kernel messages --- */
+/* --- util.c: files, commands, kernel messages, tasks on a CPU --- */
+
+/*
+ * Let the task @pid, or this one if that is 0, be on @cpu only, and with @prio
+ * not 0 be a SCHED_FIFO one of that priority there.
+ */
+int stay_on_cpu(pid_t pid, int cpu, int prio);
 
 bool __printf(1, 2) path_exists(const char *fmt, ...);
 

@@ -119,20 +119,6 @@ void dev_stall_end(struct dev_stall *stall)
 
 /* --- workers --- */
 
-static int be_real_time(int cpu, int prio)
-{
-	struct sched_param param = { .sched_priority = prio };
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	/* In this order: there may be no time for others on that CPU. */
-	if (sched_setscheduler(0, SCHED_FIFO, &param) ||
-	    sched_setaffinity(0, sizeof(set), &set))
-		return -errno;
-	return 0;
-}
-
 /* Save a setting, the first time only, and change it. */
 static int change(const char *path, const char *val, char *old, size_t len)
 {
@@ -164,7 +150,7 @@ static int take_cpu(struct worker_stall *stall)
 	if (!stall->pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		syscall(__NR_close_range, 3, ~0U, 0);	/* hold nothing open */
-		ret = be_real_time(stall->cpu, 1);
+		ret = stay_on_cpu(0, stall->cpu, 1);
 		atomic_store(running, ret ?: 1);
 		if (ret)
 			_exit(1);
@@ -231,7 +217,7 @@ out:
 
 int worker_stall_join(const struct worker_stall *stall)
 {
-	return be_real_time(stall->cpu, 2);
+	return stay_on_cpu(0, stall->cpu, 2);
 }
 
 void worker_stall_end(struct worker_stall *stall)

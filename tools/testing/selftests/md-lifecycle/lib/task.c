@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -254,18 +255,22 @@ pid_t task_find(const char *function)
 	return found;
 }
 
-pid_t task_named(const char *comm)
+pid_t task_named(const char *fmt, ...)
 {
+	char name[32], want[32];
 	struct dirent *d;
 	pid_t found = 0;
-	char name[32];
+	va_list ap;
 	DIR *dir;
 
+	va_start(ap, fmt);
+	vsnprintf(want, sizeof(want), fmt, ap);
+	va_end(ap);
 	dir = opendir("/proc");
 	while (dir && !found && (d = readdir(dir)))
 		if (isdigit(d->d_name[0]) &&
 		    !file_read(name, sizeof(name), "/proc/%s/comm", d->d_name) &&
-		    !strcmp(name, comm))
+		    !strcmp(name, want))
 			found = atoi(d->d_name);
 	if (dir)
 		closedir(dir);

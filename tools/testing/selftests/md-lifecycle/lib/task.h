@@ -68,7 +68,7 @@ void task_end(struct task *task);
 /* Wait until some task's kernel stack has @function in it, and return its pid. */
 pid_t task_find(const char *function);
 
-/* The task, a kernel thread say, that is called @comm; 0 if there is none. */
-pid_t task_named(const char *comm);
+/* The task, a kernel thread say, that is called so; 0 if there is none. */
+pid_t __printf(1, 2) task_named(const char *fmt, ...);
 
 #endif /* LIFECYCLE_TASK_H */

@@ -205,3 +205,17 @@ int kmsg_count(int fd, const char *text)
 			count++;
 	}
 }
+
+int stay_on_cpu(pid_t pid, int cpu, int prio)
+{
+	struct sched_param param = { .sched_priority = prio };
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	/* In this order: there may be no time for others on that CPU. */
+	if ((prio && sched_setscheduler(pid, SCHED_FIFO, &param)) ||
+	    sched_setaffinity(pid, sizeof(set), &set))
+		return -errno;
+	return 0;
+}
