@@ -30,8 +30,7 @@
 
 /*
  * What is waited for has a deadline of its own. This one ends what nobody expects
- * to hang, so it is longer than several of those in a row, and than a modprobe
- * whose pages have to come from a slow disk.
+ * to hang, so it is longer than several of those in a row on an emulated machine.
  */
 #ifdef TEST_TIMEOUT_DEFAULT
 #undef TEST_TIMEOUT_DEFAULT
