@@ -155,7 +155,7 @@ start_vm() {
 		-device virtio-serial-pci)
 
 	# Without KVM a copy byte by byte takes seconds where code was in that memory.
-	if [ "$accel" = kvm ]; then qemu+=(-cpu host); else qemu+=(-cpu max,erms=off,fsrm=off); fi
+	if [ "$accel" = kvm ]; then qemu+=(-cpu host); else qemu+=(-cpu "max,erms=off,fsrm=off"); fi
 	disk 0 "$root" readonly=on
 	disk 1 "$work/tests.img" readonly=on
 	for ((i = 2; i < 10; i++)); do
