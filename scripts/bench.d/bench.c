@@ -256,8 +256,8 @@ static void members(void)
 	int i;
 
 	array_number(&array, 200);
-	len = sprintf(cmd, "mdadm --create /dev/%s --run --assume-clean --level=1 --bitmap=none --metadata=1.2 --raid-devices=%d",
-		      array.md.name, n);
+	len = sprintf(cmd, "mdadm --create /dev/%s --run --assume-clean --level=1"
+		      " --bitmap=none --metadata=1.2 --raid-devices=%d", array.md.name, n);
 	for (i = 0; i < n; i++) {
 		must(disk_create(&disks[i], 16, true));
 		len += sprintf(cmd + len, " %s", disks[i].path);
