@@ -29,8 +29,8 @@ matrix: ## mdadm 4.2, 4.4 and 4.6, with udevd and without, one table
 	@scripts/matrix
 shell: ## a shell in the VM
 	@scripts/shell
-bench: ## a small benchmark, base against patched
-	@scripts/bench
+bench: ## base against patched: costs, grace periods, the I/O path; QUICK=1 or FULL=1
+	@scripts/bench $(WORKLOADS)
 check: ## the quick tests: lint and the series tooling, no VM
 	@scripts/test quick
 clean: ## remove what was built

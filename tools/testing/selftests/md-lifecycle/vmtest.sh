@@ -35,14 +35,15 @@ Usage: vmtest.sh [OPTIONS]
   -H SECONDS  the VM hangs when nothing was printed for so long (default 180)
   -a WORDS    more words for the kernel's command line (may be repeated)
   -M MiB      memory (default 2048)
+  -q WORDS    more words for QEMU, which override: "-smp 1" (may be repeated)
 MD_LIFECYCLE_ACCEL=kvm|tcg: do not try KVM, use this.
 END
 }
 
-kernel='' root='' install='' modules='' log='' results='' command='' append=''
+kernel='' root='' install='' modules='' log='' results='' command='' append='' qemu_words=()
 shell=0 udevd=1 scan=1 memory=2048 deadline=1800 timeout='' silence=180
 tests=() files=() env=()
-while getopts k:r:i:t:c:sm:f:e:uWo:l:T:O:H:a:M:h opt; do
+while getopts k:r:i:t:c:sm:f:e:uWo:l:T:O:H:a:M:q:h opt; do
 	case $opt in
 	k) kernel=$OPTARG ;;
 	r) root=$OPTARG ;;
@@ -62,6 +63,7 @@ while getopts k:r:i:t:c:sm:f:e:uWo:l:T:O:H:a:M:h opt; do
 	H) silence=$OPTARG ;;
 	a) append+=" $OPTARG" ;;
 	M) memory=$OPTARG ;;
+	q) read -ra words <<<"$OPTARG"; qemu_words+=(${words[@]+"${words[@]}"}) ;;
 	h) usage; exit 0 ;;
 	*) usage >&2; exit 1 ;;
 	esac
@@ -156,6 +158,7 @@ start_vm() {
 
 	# Without KVM a copy byte by byte takes seconds where code was in that memory.
 	if [ "$accel" = kvm ]; then qemu+=(-cpu host); else qemu+=(-cpu "max,erms=off,fsrm=off"); fi
+	qemu+=(${qemu_words[@]+"${qemu_words[@]}"})
 	disk 0 "$root" readonly=on
 	disk 1 "$work/tests.img" readonly=on
 	for ((i = 2; i < 10; i++)); do
