@@ -25,6 +25,8 @@ mutants: ## what the tests make of code that is broken, one thing at a time
 	@scripts/mutants
 soak: ## all that takes too long for "test"; PARTS="debug fuzz" for some of it
 	@scripts/soak $(PARTS)
+bisect-check: ## each patch builds, wide, and boots; PATCHES="1 24", OPTIONS=--no-boot
+	@scripts/bisect-check $(OPTIONS) $(PATCHES)
 matrix: ## mdadm 4.2, 4.4 and 4.6, with udevd and without, one table
 	@scripts/matrix
 shell: ## a shell in the VM
@@ -40,5 +42,5 @@ help: ## this list
 
 -include scripts/series.mk
 
-.PHONY: run test noautoload kunit coverage model compare fuzz modules mutants soak \
+.PHONY: run test noautoload kunit coverage model compare fuzz modules mutants soak bisect-check \
 	matrix shell bench check clean help
