@@ -29,6 +29,10 @@ bisect-check: ## each patch builds, wide, and boots; PATCHES="1 24", OPTIONS=--n
 	@scripts/bisect-check $(OPTIONS) $(PATCHES)
 matrix: ## mdadm 4.2, 4.4 and 4.6, with udevd and without, one table
 	@scripts/matrix
+docs: ## the document as htmldocs shows it, without a warning; OPTIONS=--png
+	@scripts/docs $(OPTIONS)
+selftests-tar: ## the archive of the selftests, to run anywhere; OPTIONS="--check -t md_stop"
+	@scripts/selftests-tar $(OPTIONS)
 shell: ## a shell in the VM
 	@scripts/shell
 bench: ## a small benchmark, base against patched
@@ -42,5 +46,5 @@ help: ## this list
 
 -include scripts/series.mk
 
-.PHONY: run test noautoload kunit coverage model compare fuzz modules mutants soak bisect-check \
-	matrix shell bench check clean help
+.PHONY: run test noautoload kunit coverage model compare fuzz modules mutants soak bisect-check docs selftests-tar \
+	static matrix shell bench check clean help
