@@ -27,6 +27,8 @@ soak: ## all that takes too long for "test"; PARTS="debug fuzz" for some of it
 	@scripts/soak $(PARTS)
 bisect-check: ## each patch builds, wide, and boots; PATCHES="1 24", OPTIONS=--no-boot
 	@scripts/bisect-check $(OPTIONS) $(PATCHES)
+static: ## sparse, Coccinelle, clang, arm64, i386; PARTS="sparse clang" for some of it
+	@scripts/static $(PARTS)
 matrix: ## mdadm 4.2, 4.4 and 4.6, with udevd and without, one table
 	@scripts/matrix
 docs: ## the document as htmldocs shows it, without a warning; OPTIONS=--png
@@ -46,5 +48,5 @@ help: ## this list
 
 -include scripts/series.mk
 
-.PHONY: run test noautoload kunit coverage model compare fuzz modules mutants soak bisect-check docs selftests-tar \
-	static matrix shell bench check clean help
+.PHONY: run test noautoload kunit coverage model compare fuzz modules mutants soak \
+	bisect-check docs selftests-tar static matrix shell bench check clean help

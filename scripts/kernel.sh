@@ -43,6 +43,23 @@ build_from() {
 		"$TOP/scripts/build-kernel" "$2"
 }
 
+# allmodconfig TREE OUT MAKE_OPTION...: without what a compiler says nothing about and
+# takes twice the time for; a warning is an error.
+WANTED='# CONFIG_GCC_PLUGINS is not set
+# CONFIG_GCOV_KERNEL is not set
+# CONFIG_KASAN is not set
+# CONFIG_KCOV is not set
+# CONFIG_KCSAN is not set
+CONFIG_DEBUG_INFO_NONE=y
+CONFIG_WERROR=y'
+allmodconfig() {
+	local tree=$1 out=$2
+	shift 2
+	mkdir -p "$out"
+	echo "$WANTED" >"$out/wanted"
+	make -C "$tree" "O=$out" LOCALVERSION= "$@" -s "KCONFIG_ALLCONFIG=$out/wanted" allmodconfig
+}
+
 # set_up FLAVOUR...: everything that boots and tests these kernels
 set_up() {
 	local flavour
