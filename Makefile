@@ -27,6 +27,8 @@ soak: ## all that takes too long for "test"; PARTS="debug fuzz" for some of it
 	@scripts/soak $(PARTS)
 bisect-check: ## each patch builds, wide, and boots; PATCHES="1 24", OPTIONS=--no-boot
 	@scripts/bisect-check $(OPTIONS) $(PATCHES)
+elsewhere: ## the selftests on the kernel that Debian ships; TESTS="md_stop dm_load"
+	@scripts/elsewhere $(TESTS)
 static: ## sparse, Coccinelle, clang, arm64, i386; PARTS="sparse clang" for some of it
 	@scripts/static $(PARTS)
 matrix: ## mdadm 4.2, 4.4 and 4.6, with udevd and without, one table
@@ -49,4 +51,4 @@ help: ## this list
 -include scripts/series.mk
 
 .PHONY: run test noautoload kunit coverage model compare fuzz modules mutants soak \
-	bisect-check docs selftests-tar static matrix shell bench check clean help
+	bisect-check docs elsewhere selftests-tar static matrix shell bench check clean help
