@@ -46,7 +46,7 @@ check: ## the quick tests: lint and the series tooling, no VM
 clean: ## remove what was built
 	@rm -rf build
 help: ## this list
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 -include scripts/series.mk
 
