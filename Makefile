@@ -25,8 +25,18 @@ mutants: ## what the tests make of code that is broken, one thing at a time
 	@scripts/mutants
 soak: ## all that takes too long for "test"; PARTS="debug fuzz" for some of it
 	@scripts/soak $(PARTS)
+bisect-check: ## each patch builds, wide, and boots; PATCHES="1 24", OPTIONS=--no-boot
+	@scripts/bisect-check $(OPTIONS) $(PATCHES)
+elsewhere: ## the selftests on the kernel that Debian ships; TESTS="md_stop dm_load"
+	@scripts/elsewhere $(TESTS)
+static: ## sparse, Coccinelle, clang, arm64, i386; PARTS="sparse clang" for some of it
+	@scripts/static $(PARTS)
 matrix: ## mdadm 4.2, 4.4 and 4.6, with udevd and without, one table
 	@scripts/matrix
+docs: ## the document as htmldocs shows it, without a warning; OPTIONS=--png
+	@scripts/docs $(OPTIONS)
+selftests-tar: ## the archive of the selftests, to run anywhere; OPTIONS="--check -t md_stop"
+	@scripts/selftests-tar $(OPTIONS)
 shell: ## a shell in the VM
 	@scripts/shell
 bench: ## base against patched: costs, grace periods, the I/O path; QUICK=1 or FULL=1
@@ -36,9 +46,9 @@ check: ## the quick tests: lint and the series tooling, no VM
 clean: ## remove what was built
 	@rm -rf build
 help: ## this list
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 -include scripts/series.mk
 
 .PHONY: run test noautoload kunit coverage model compare fuzz modules mutants soak \
-	matrix shell bench check clean help
+	bisect-check docs elsewhere selftests-tar static matrix shell bench check clean help

@@ -16,6 +16,7 @@ usage() {
 	cat <<END
 Usage: vmtest.sh [OPTIONS]
   -k IMAGE    kernel image (default: arch/x86/boot/bzImage of this tree)
+  -I FILE     initrd, for a kernel that needs one to find the root image
   -r IMAGE    root image: squashfs or ext4 with a Debian-like userland
   -i DIR      installed kselftests: make -C tools/testing/selftests
               TARGETS=md-lifecycle install INSTALL_PATH=DIR (default: where
@@ -40,12 +41,13 @@ MD_LIFECYCLE_ACCEL=kvm|tcg: do not try KVM, use this.
 END
 }
 
-kernel='' root='' install='' modules='' log='' results='' command='' append='' qemu_words=()
+kernel='' initrd='' root='' install='' modules='' log='' results='' command='' append=''
 shell=0 udevd=1 scan=1 memory=2048 deadline=1800 timeout='' silence=180
-tests=() files=() env=()
-while getopts k:r:i:t:c:sm:f:e:uWo:l:T:O:H:a:M:q:h opt; do
+tests=() files=() env=() qemu_words=()
+while getopts k:I:r:i:t:c:sm:f:e:uWo:l:T:O:H:a:M:q:h opt; do
 	case $opt in
 	k) kernel=$OPTARG ;;
+	I) initrd=$OPTARG ;;
 	r) root=$OPTARG ;;
 	i) install=$OPTARG ;;
 	t) tests+=("${OPTARG#md-lifecycle:}") ;;
@@ -77,6 +79,7 @@ say() { echo "# $*"; }
 [ -n "$install" ] || [ ! -e "$here/../run_kselftest.sh" ] || install=$here/..
 command -v qemu-system-x86_64 >/dev/null || skip "no qemu-system-x86_64 here"
 [ -r "$kernel" ] || skip "no kernel image $kernel (option -k)"
+[ -z "$initrd" ] || [ -r "$initrd" ] || skip "no initrd $initrd (option -I)"
 [ -r "$root" ] || skip "no root image $root (option -r)"
 [ -n "$install" ] || [ -n "$command" ] || [ $shell = 1 ] ||
 	skip "no installed kselftests (option -i)"
@@ -180,6 +183,7 @@ start_vm() {
 		-append "console=ttyS0 panic=-1 no_timer_check root=/dev/vda ro$append \
 init=/bin/sh -- -c \"mount -t devtmpfs dev /dev; mount -t tmpfs -o size=75% tests /mnt && \
 tar -xf /dev/vdb -C /mnt && exec /mnt/vm-init.sh\"")
+	[ -z "$initrd" ] || qemu+=(-initrd "$initrd")
 	: >"$serial"
 	: >"$work/out"
 	if [ $shell = 1 ]; then
