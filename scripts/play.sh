@@ -78,7 +78,7 @@ md_why() {
 	sleep 1000 3</dev/md5 &
 	holder=$!
 	mdadm --stop /dev/md5 && return 1
-	why=$(/tests/md-lifecycle/md-why /dev/md5)
+	why=$(/tests/md-lifecycle/md-why.sh /dev/md5)
 	printf '%s\n' "$why" >&2
 	printf '%s; ' "$(sed -n 's/^kept: \(process [0-9]* ([a-z]*) has it open\).*/\1/p' <<<"$why")"
 	grep -q "^kept: process $holder (sleep) has it open" <<<"$why" || return 1
@@ -381,7 +381,7 @@ row B10 md_switch 'legacy_async_del_gendisk N, then Y; 3 lives each'
 row B5 md_probe 'mdadm --detail of a node without array; 1 s later'
 row B6 md_memory 'growth over create and stop'
 row B8 md_uevents 'uevents of one life'
-row '' md_why 'a process has it open; md-why; --stop'
+row '' md_why 'a process has it open; md-why.sh; --stop'
 row '' dm_use 'dmsetup create linear, write, read'
 row B1 dm_remove 'dmsetup remove; looked at once'
 row B1 dm_remove_plain 'the same without udevd'
