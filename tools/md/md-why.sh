@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# md-why: tell why an md or device-mapper device is still there.
+# md-why.sh: tell why an md or device-mapper device is still there.
 #
 # A shell script, as what is to be looked at is in files already, and a rescue
 # system or an initramfs has a shell. Nothing here opens the device, asks it for
@@ -9,7 +9,7 @@
 
 usage() {
 	cat <<-END
-	Usage: md-why DEVICE
+	Usage: md-why.sh DEVICE
 
 	Tell for an md or device-mapper device in which state it is and since when,
 	what keeps it from going, and what its stop or removal waits for. DEVICE is
@@ -25,7 +25,7 @@ usage() {
 }
 
 die() {
-	echo "md-why: $*" >&2
+	echo "md-why.sh: $*" >&2
 	exit 2
 }
 
@@ -182,11 +182,9 @@ md_state() {
 md_stays() {
 	[ "$state" = live ] || return 0
 	array=$(cat "$sysfs/$name/md/array_state" 2>/dev/null)
-	case ${array:-clear} in
-	clear) ;;
-	*) echo "stays: it is an array ($array), until it is stopped: mdadm --stop /dev/$name" ;;
-	esac
+	[ "${array:-clear}" = clear ] || hold=array
 	case $hold in
+	array) echo "stays: it is an array ($array), until it is stopped: mdadm --stop /dev/$name" ;;
 	until_stop) echo "stays: made by its name, until it is stopped: mdadm --stop /dev/$name" ;;
 	until_ioctl) echo "stays: made by an open, until it is used or stopped: mdadm --stop /dev/$name" ;;
 	esac
@@ -322,9 +320,9 @@ tasks_in() {
 	printf '%s\0' /proc/${2:-[0-9]*}/task/*/stack | xargs -0 grep -lsE " ($1)\+"
 }
 
-# by_callers md | dm | nascent: the threads that make the device, or are in an ioctl
-# or a write that md or device mapper does. With md those that have the device or one
-# of its attributes open. Of the others nobody can see which device they are about.
+# by_callers md | dm | nascent: the threads that are in an ioctl of an md device, or a
+# write to an attribute, and have that open; or that are in any ioctl of device mapper
+# or make any md device, as nobody can see which device that is about.
 by_callers() {
 	case $1 in
 	md)
@@ -334,7 +332,7 @@ by_callers() {
 				sed 's/^.proc.\([0-9]*\).*/\1/'
 		} | sort -u)
 		for pid in $pids; do
-			tasks_in 'md_ioctl|md_attr_store|md_compat_ioctl' "$pid"
+			tasks_in 'blkdev_ioctl|compat_blkdev_ioctl|md_attr_store' "$pid"
 		done ;;
 	nascent)
 		tasks_in 'md_alloc' ;;
