@@ -280,7 +280,7 @@ by_processes() {
 		comm=$(cat "$path/comm" 2>/dev/null)
 		node=$(readlink "$path/fd/$fd") || continue
 		case $node in
-		*' (deleted)') node="$node, and so an older device if there are two" ;;
+		*' (deleted)') node="$node, maybe an older device" ;;
 		esac
 		echo "kept: process ${path#/proc/} ($comm) has it open as $fd, $node"
 	done

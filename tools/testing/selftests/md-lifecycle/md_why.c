@@ -571,7 +571,7 @@ TEST_F(md_why, gone_and_made_again)
 	EXPECT_TRUE(says("%s (9:%u): live for ", self->md.name, self->md.minor));
 	EXPECT_TRUE(says("%s (9:%u): gone for ", self->md.name, self->md.minor));
 	EXPECT_TRUE(mentions("diskseq %lld, ", md_diskseq(&self->md)));
-	EXPECT_TRUE(says("kept: process %d (md_why) has it open as %d, %s (deleted), and so",
+	EXPECT_TRUE(says("kept: process %d (md_why) has it open as %d, %s (deleted), maybe an older",
 			 getpid(), self->fd, node));
 	EXPECT_TRUE(says("kept: process %d (md_why) has it open as %d, %s\n",
 			 getpid(), self->fd2, self->md.node));
@@ -740,11 +740,6 @@ TEST_F(dm_why, part_of_another)
 	make_linear(_metadata, self);
 	ASSERT_EQ(0, dm_create(&self->upper, "upper"));
 	ASSERT_EQ(0, load_linear(&self->upper, self->dm.major, self->dm.minor, 8));
-	EXPECT_EQ(1, why(self->dm.name));
-	EXPECT_TRUE(says("kept: opened 1 time(s), by nobody") ||
-		    says("kept: dm-%u (%s) is on dm-%u", self->upper.minor,
-			 self->upper.name, self->dm.minor));
-	ASSERT_EQ(0, dm_resume(&self->upper));
 	EXPECT_EQ(1, why(self->dm.name));
 	EXPECT_TRUE(says("kept: dm-%u (%s) is on dm-%u", self->upper.minor,
 			 self->upper.name, self->dm.minor));
