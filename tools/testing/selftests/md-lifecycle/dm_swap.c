@@ -5,7 +5,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -511,11 +510,9 @@ static long resume(struct task *task, void *arg)
 /* The same, going on as soon as it can, before others on this CPU. */
 static long resume_first(struct task *task, void *arg)
 {
-	struct sched_param param = { .sched_priority = 1 };
+	int ret = stay_on_cpu(0, sched_getcpu(), 1);
 
-	if (sched_setscheduler(0, SCHED_FIFO, &param))
-		return -errno;
-	return resume(task, arg);
+	return ret ?: resume(task, arg);
 }
 
 /* To resume, the snapshot suspends its origin: that waits for a read. */
@@ -547,7 +544,7 @@ static void resume_up_to_the_origin(struct __test_metadata *_metadata,
 TEST_F(dm_swap_snapshot, B14_swap_of_a_device_that_others_resume)
 {
 	struct dm_row next = { .len = SECTORS_PER_MIB, .type = "linear" };
-	cpu_set_t cpus, one;
+	cpu_set_t cpus;
 
 	ASSERT_EQ(0, load_snapshot(self, SECTORS_PER_MIB));
 	ASSERT_EQ(0, dm_resume(&self->dm));
@@ -558,9 +555,7 @@ TEST_F(dm_swap_snapshot, B14_swap_of_a_device_that_others_resume)
 		 self->cow.minor);
 	ASSERT_EQ(0, dm_load(&self->dm, &next, 1));
 	ASSERT_EQ(0, sched_getaffinity(0, sizeof(cpus), &cpus));
-	CPU_ZERO(&one);
-	CPU_SET(sched_getcpu(), &one);
-	ASSERT_EQ(0, sched_setaffinity(0, sizeof(one), &one));
+	ASSERT_EQ(0, stay_on_cpu(0, sched_getcpu(), 0));
 	ASSERT_EQ(0, task_start(&self->swapper, "the swap", resume, self, -1));
 	ASSERT_EQ(0, task_blocked(&self->swapper));
 	ASSERT_EQ(0, task_start(&self->rival, "a resume after it", resume_first, self,

@@ -103,9 +103,11 @@ static void add_call(void *arg, unsigned int function, pid_t pid, const char *st
 {
 	struct cost *cost = arg;
 
-	/* Other tasks wait too: it is md's if md called for it. */
-	if (pid != getpid() && !called_by(stack, "md_") &&
-	    !called_by(stack, "mddev_"))
+	/*
+	 * It is md's if md called for it, in whatever task. Lockdep's waits for a
+	 * queue that goes with its last user are not.
+	 */
+	if (!called_by(stack, "md_") && !called_by(stack, "mddev_"))
 		return;
 	/* The slab of bios goes with its last user, whoever that is. */
 	if (called_by(stack, "bioset_exit"))
