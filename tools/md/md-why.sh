@@ -157,13 +157,12 @@ md_state() {
 	if [ -r $devices ]; then
 		while read -r part old line; do
 			[ "$part" = "$number" ] || [ "$old" = "$name" ] || continue
-			this=$(value state "$line")
-			closing=''
-			[ "$this" != live ] || [ "$(value closing "$line")" = 0 ] || closing=', closing'
-			printf '%s (%s): %s%s for %s s, diskseq %s, references %s, opened %s, hold %s\n' \
-				"$old" "$part" "$this" "$closing" "$(value seconds "$line")" \
-				"$(value diskseq "$line")" "$(value references "$line")" \
-				"$(value openers "$line")" "$(value hold "$line")"
+			this=$(value state "$line") closing=''
+			[ "$this $(value closing "$line")" != 'live 1' ] || closing=', closing'
+			echo "$old ($part): $this$closing for $(value seconds "$line") s," \
+				"diskseq $(value diskseq "$line")," \
+				"references $(value references "$line")," \
+				"opened $(value openers "$line"), hold $(value hold "$line")"
 			openers=$((openers + $(value openers "$line")))
 			if [ "$this" != gone ]; then
 				state=$this hold=$(value hold "$line")
@@ -184,10 +183,12 @@ md_stays() {
 	array=$(cat "$sysfs/$name/md/array_state" 2>/dev/null)
 	[ "${array:-clear}" = clear ] || hold=array
 	case $hold in
-	array) echo "stays: it is an array ($array), until it is stopped: mdadm --stop /dev/$name" ;;
-	until_stop) echo "stays: made by its name, until it is stopped: mdadm --stop /dev/$name" ;;
-	until_ioctl) echo "stays: made by an open, until it is used or stopped: mdadm --stop /dev/$name" ;;
+	array) reason="it is an array ($array), until it is stopped" ;;
+	until_stop) reason='made by its name, until it is stopped' ;;
+	until_ioctl) reason='made by an open, until it is used or stopped' ;;
+	*) return 0 ;;
 	esac
+	echo "stays: $reason: mdadm --stop /dev/$name"
 }
 
 # dmsetup tells how often the device is open; sysfs does not. A device that has
@@ -237,7 +238,8 @@ by_mounts() {
 			rest=${rest#* - }
 			type=${rest%% *} rest=${rest#* }
 			# Of a file system on several devices only the first is told.
-			is_one_of "$part" "$numbers" || is_one_of "${rest%% *}" "$nodes" || continue
+			is_one_of "$part" "$numbers" ||
+				is_one_of "${rest%% *}" "$nodes" || continue
 			echo "kept: mounted on $dir ($type), as process ${path#/proc/} sees it"
 		done 2>/dev/null <"$path/mountinfo"
 	done
@@ -250,7 +252,7 @@ by_file_systems() {
 		for path in /sys/fs/*/"$part"; do
 			[ -d "$path" ] || continue
 			path=${path#/sys/fs/}
-			echo "kept: a file system (${path%%/*}) is on $part, mounted nowhere to be seen"
+			echo "kept: a file system (${path%%/*}) is on $part, mounted nowhere"
 		done
 	done
 }

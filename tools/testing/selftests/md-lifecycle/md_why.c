@@ -571,7 +571,7 @@ TEST_F(md_why, gone_and_made_again)
 	EXPECT_TRUE(says("%s (9:%u): live for ", self->md.name, self->md.minor));
 	EXPECT_TRUE(says("%s (9:%u): gone for ", self->md.name, self->md.minor));
 	EXPECT_TRUE(mentions("diskseq %lld, ", md_diskseq(&self->md)));
-	EXPECT_TRUE(says("kept: process %d (md_why) has it open as %d, %s (deleted), maybe an older",
+	EXPECT_TRUE(says("kept: process %d (md_why) has it open as %d, %s (deleted), maybe an",
 			 getpid(), self->fd, node));
 	EXPECT_TRUE(says("kept: process %d (md_why) has it open as %d, %s\n",
 			 getpid(), self->fd2, self->md.node));
