@@ -71,6 +71,21 @@ md_use() {
 		umount /media && mount /dev/md5 /media && grep -q hello /media/file && umount /media &&
 		grep -q '^md5 : active raid1' /proc/mdstat && printf 'active raid1, file read back'
 }
+# Who has it open is told by its process id; and nothing is, afterwards.
+md_why() {
+	local why holder
+	raid1 /dev/md5 || return 1
+	sleep 1000 3</dev/md5 &
+	holder=$!
+	mdadm --stop /dev/md5 && return 1
+	why=$(/tests/md-lifecycle/md-why.sh /dev/md5)
+	printf '%s\n' "$why" >&2
+	printf '%s; ' "$(sed -n 's/^kept: \(process [0-9]* ([a-z]*) has it open\).*/\1/p' <<<"$why")"
+	grep -q "^kept: process $holder (sleep) has it open" <<<"$why" || return 1
+	kill $holder
+	wait $holder
+	stop /dev/md5 && left md5
+}
 # Run a command and look, before any worker of the kernel gets a CPU: with
 # real-time priority, and real-time tasks on all other CPUs.
 hogged() {
@@ -366,6 +381,7 @@ row B10 md_switch 'legacy_async_del_gendisk N, then Y; 3 lives each'
 row B5 md_probe 'mdadm --detail of a node without array; 1 s later'
 row B6 md_memory 'growth over create and stop'
 row B8 md_uevents 'uevents of one life'
+row '' md_why 'a process has it open; md-why.sh; --stop'
 row '' dm_use 'dmsetup create linear, write, read'
 row B1 dm_remove 'dmsetup remove; looked at once'
 row B1 dm_remove_plain 'the same without udevd'

@@ -11,9 +11,13 @@
 #include <kunit/static_stub.h>
 #include <kunit/visibility.h>
 #include <linux/blkdev.h>
+#include <linux/debugfs.h>
 #include <linux/kobject.h>
 #include <linux/major.h>
+#include <linux/math64.h>
 #include <linux/raid/md_u.h>
+#include <linux/seq_file.h>
+#include <linux/timekeeping.h>
 #include <linux/wait_bit.h>
 #include <linux/xarray.h>
 
@@ -41,6 +45,7 @@ static const struct xa_limit md_named_units =
 
 /* Takes no other lock and flushes no other queue than the device's own work. */
 static struct workqueue_struct *md_del_wq;
+static struct dentry *md_debugfs;
 
 static const char * const state_names[] = {
 	[MD_LIFE_NONE]		= "none",
@@ -87,6 +92,7 @@ static void md_life_change(struct mddev *mddev, enum md_life_state to,
 	trace_md_life(mddev->unit, mdname(mddev), state_names[life->state],
 		      state_names[to], reason_names[why]);
 	WRITE_ONCE(life->state, to);
+	life->since = ktime_get_boottime();
 }
 
 VISIBLE_IF_KUNIT void md_life_queue(struct mddev *mddev)
@@ -109,6 +115,63 @@ static void md_life_set_hold(struct mddev *mddev, enum md_hold hold,
 	WRITE_ONCE(life->hold, hold);
 }
 
+static void *md_devices_start(struct seq_file *seq, loff_t *pos)
+	__acquires(&all_mddevs_lock)
+{
+	spin_lock(&all_mddevs_lock);
+	return seq_list_start_head(&all_mddevs, *pos);
+}
+
+static void *md_devices_next(struct seq_file *seq, void *v, loff_t *pos)
+{
+	return seq_list_next(v, &all_mddevs, pos);
+}
+
+static void md_devices_stop(struct seq_file *seq, void *v)
+	__releases(&all_mddevs_lock)
+{
+	spin_unlock(&all_mddevs_lock);
+}
+
+static void md_devices_show_one(struct seq_file *seq, struct mddev *mddev)
+{
+	struct md_life *life = &mddev->life;
+	u64 ms = ktime_ms_delta(ktime_get_boottime(), life->since);
+	u32 fraction;
+	u64 seconds = div_u64_rem(ms, MSEC_PER_SEC, &fraction);
+
+	seq_printf(seq, "%u:%u %s state=%s closing=%d seconds=%llu.%03u hold=%s references=%d openers=%d diskseq=%llu\n",
+		   MAJOR(mddev->unit), MINOR(mddev->unit), mdname(mddev),
+		   state_names[life->state],
+		   test_bit(MD_CLOSING, &mddev->flags), seconds, fraction,
+		   hold_names[life->hold], atomic_read(&mddev->active),
+		   atomic_read(&mddev->openers), mddev->gendisk->diskseq);
+}
+
+static int md_devices_show(struct seq_file *seq, void *v)
+{
+	struct mddev *mddev;
+	unsigned long index;
+
+	if (v != &all_mddevs) {
+		md_devices_show_one(seq, list_entry(v, struct mddev, all_mddevs));
+		return 0;
+	}
+	/* One that is being made is not on the list, one that is GONE not here. */
+	xa_for_each(&md_units, index, mddev)
+		if (mddev->life.state == MD_LIFE_NASCENT)
+			md_devices_show_one(seq, mddev);
+	return 0;
+}
+
+static const struct seq_operations md_devices_sops = {
+	.start	= md_devices_start,
+	.next	= md_devices_next,
+	.stop	= md_devices_stop,
+	.show	= md_devices_show,
+};
+DEFINE_SEQ_ATTRIBUTE(md_devices);
+
 /**
  * md_life_start - prepare for devices, when md is loaded
  *
@@ -118,7 +181,11 @@ static void md_life_set_hold(struct mddev *mddev, enum md_hold hold,
 int md_life_start(void)
 {
 	md_del_wq = alloc_workqueue("md_del", WQ_UNBOUND, 0);
-	return md_del_wq ? 0 : -ENOMEM;
+	if (!md_del_wq)
+		return -ENOMEM;
+	md_debugfs = debugfs_create_dir("md", NULL);
+	debugfs_create_file("devices", 0400, md_debugfs, NULL, &md_devices_fops);
+	return 0;
 }
 EXPORT_SYMBOL_IF_KUNIT(md_life_start);
 
@@ -136,6 +203,7 @@ void md_life_end(void)
 	wait_var_event_spinlock(&all_mddevs, list_empty(&all_mddevs),
 				&all_mddevs_lock);
 	spin_unlock(&all_mddevs_lock);
+	debugfs_remove(md_debugfs);
 	destroy_workqueue(md_del_wq);
 	md_del_wq = NULL;
 }
@@ -417,6 +485,8 @@ static void md_life_work(struct work_struct *work)
 	struct mddev *mddev = container_of(work, struct mddev, life.work);
 
 	if (READ_ONCE(mddev->life.state) == MD_LIFE_DYING) {
+		/* For who asks why it is still there, in /proc and in reports. */
+		set_worker_desc("md_del-%s", mdname(mddev));
 		md_life_do_delete(mddev);
 		mddev_put(mddev);
 	} else {

@@ -32,6 +32,7 @@
 
 #include <linux/blkdev.h>
 #include <linux/completion.h>
+#include <linux/ktime.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/spinlock.h>
@@ -73,6 +74,7 @@ enum md_life_reason {
  * struct md_life - where an mddev is in its life
  * @state: written under all_mddevs_lock, and read without where a stale LIVE is
  *	caught later
+ * @since: when that was; CLOCK_BOOTTIME, under all_mddevs_lock
  * @hold: what keeps it, under all_mddevs_lock
  * @work: deletes the gendisk of a DYING device, and frees a GONE one that has
  *	no user any more
@@ -80,6 +82,7 @@ enum md_life_reason {
  */
 struct md_life {
 	enum md_life_state	state;
+	ktime_t			since;
 	enum md_hold		hold;
 	struct work_struct	work;
 	struct completion	gone;

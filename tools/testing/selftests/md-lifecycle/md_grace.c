@@ -2,8 +2,9 @@
 /*
  * How often md waits for a grace period, or makes a percpu reference atomic,
  * which takes one: not once per member, neither when an array is assembled nor
- * when it is stopped.
+ * when it is stopped. And that its start runs no program and waits for that.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 #define FEW		2
 #define MANY		24
 #define LEVEL_LINEAR	(-1)
+#define RUN_PROGRAM	"call_usermodehelper_exec"
 
 static const char * const waits[] = {
 	"synchronize_rcu",
@@ -27,6 +29,7 @@ static const char * const waits[] = {
 	"srcu_barrier",
 	"percpu_ref_kill_and_confirm",
 	"percpu_ref_switch_to_atomic_sync",
+	RUN_PROGRAM,
 };
 
 enum phase { ASSEMBLE, STOP, PHASES };
@@ -149,6 +152,17 @@ static void live(struct __test_metadata *_metadata, struct _test_data_md_grace *
 	cost[STOP] = read_cost(_metadata, self);
 }
 
+static int calls_of(const struct stacks *stacks, const struct cost *cost,
+		    const char *function)
+{
+	unsigned int i;
+
+	for (i = 0; i < stacks->nr; i++)
+		if (!strcmp(stacks->functions[i], function))
+			return cost->nr[i];
+	return -ENOENT;
+}
+
 static void same_for_few_and_many(struct __test_metadata *_metadata,
 				  const struct stacks *stacks, enum phase phase,
 				  const struct cost *few, const struct cost *many)
@@ -177,6 +191,8 @@ TEST_F(md_grace, B16_members_cost_nothing)
 	for (phase = 0; phase < PHASES; phase++)
 		same_for_few_and_many(_metadata, &self->stacks, phase,
 				      &few[phase], &many[phase]);
+	/* modprobe, for a level that there has been before. */
+	EXPECT_EQ(0, calls_of(&self->stacks, &few[ASSEMBLE], RUN_PROGRAM));
 	/* A disk does not go without any, or nothing is counted here. */
 	EXPECT_LT(0, few[STOP].total);
 }
