@@ -11,7 +11,7 @@ LINUX=$BUILD/linux
 # What "make tree" left in build/linux: checksum of the mails, commit.
 STATE=$LINUX/.git/md-lifecycle-series
 # Directories of the repository that are its own, not the kernel's.
-OWN_DIRS='base|build|patches|scripts|.ci|.git'
+OWN_DIRS='base|bench|build|patches|scripts|.ci|.git'
 export LINUX STATE
 
 # own_git: from here on git depends on nothing but this. Not for the user's tree.
