@@ -70,7 +70,8 @@ FIXTURE_SETUP(dm_fail)
 		SKIP(return, "%s", missing);
 	udev_pause();
 	for (i = 0; i < DISKS; i++) {
-		ASSERT_EQ(0, disk_create(&ctx.disks[i], 8, true));
+		ASSERT_EQ(0, disk_create(&ctx.disks[i], 8,
+					 !ctx.multipath || disk_data_for_requests()));
 		ASSERT_EQ(0, mark(&ctx.disks[i], i));
 	}
 	ctx.uevents = uevent_open();
@@ -133,6 +134,8 @@ static const char *not_on(int dev, int at)
 	close(fd);
 	if (n != BLOCK)
 		return "cannot be read";
+	if (ctx.multipath && !disk_data_for_requests())
+		return NULL;
 	return block[0] == 'a' + at ? NULL : "has another table";
 }
 

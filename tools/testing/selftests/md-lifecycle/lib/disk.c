@@ -20,6 +20,11 @@ const char *disk_missing(void)
 	return path_exists(NULLB) ? NULL : "no null_blk with configfs";
 }
 
+bool disk_data_for_requests(void)
+{
+	return !path_exists("/proc/lockdep");
+}
+
 int disk_power_on(struct disk *disk)
 {
 	char buf[32];

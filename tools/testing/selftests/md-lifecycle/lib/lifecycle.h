@@ -109,6 +109,13 @@ const char *disk_missing(void);
 /* Make a disk of @mib MiB; with @data one that keeps what is written. */
 int disk_create(struct disk *disk, unsigned int mib, bool data);
 
+/*
+ * Can one that is under a request-based mapped device keep what is written? To do
+ * so it sleeps, and request-based dm takes no account of that: kernels that look
+ * for such things would report each request.
+ */
+bool disk_data_for_requests(void);
+
 /* Pull it out, whoever uses it; and put it in again, maybe with another number. */
 int disk_power_off(const struct disk *disk);
 int disk_power_on(struct disk *disk);
