@@ -313,7 +313,7 @@ static void walk_all(struct __test_metadata *_metadata,
 	EXPECT_LT(0U, walk.lost);
 }
 
-TEST_F_TIMEOUT(dm_load, B19_any_allocation_fails_then_the_other_kind, 300)
+TEST_F_TIMEOUT(dm_load, B19_any_allocation_fails_then_the_other_kind, 900)
 {
 	const char *missing = fault_missing(FAULT_MEMORY);
 
@@ -322,7 +322,7 @@ TEST_F_TIMEOUT(dm_load, B19_any_allocation_fails_then_the_other_kind, 300)
 	walk_all(_metadata, self, variant->rq, true);
 }
 
-TEST_F_TIMEOUT(dm_load, B19_any_allocation_fails_then_the_same_kind, 300)
+TEST_F_TIMEOUT(dm_load, B19_any_allocation_fails_then_the_same_kind, 900)
 {
 	const char *missing = fault_missing(FAULT_MEMORY);
 
