@@ -110,18 +110,7 @@ static const char * const waits[] = {
 	"percpu_ref_kill_and_confirm", "percpu_ref_switch_to_atomic_sync",
 };
 
-static bool called_by(const char *stack, const char *prefix)
-{
-	while (stack && *stack) {
-		if (!strncmp(stack, prefix, strlen(prefix)))
-			return true;
-		stack = strchr(stack, '\n');
-		stack = stack ? stack + 1 : NULL;
-	}
-	return false;
-}
-
-/* As md_grace.c counts them: by this process, or called for by md or dm. */
+/* Those by this process, or called for by md or dm. */
 static void add_wait(void *arg, unsigned int function, pid_t pid, const char *stack)
 {
 	const char *callers = strchr(stack, '\n');

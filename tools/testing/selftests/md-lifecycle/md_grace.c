@@ -88,20 +88,6 @@ FIXTURE_TEARDOWN(md_grace)
 	udev_resume();
 }
 
-/* Is a function on the stack whose name begins like that? */
-static bool called_by(const char *stack, const char *prefix)
-{
-	const char *at = stack;
-
-	while (at && *at) {
-		if (!strncmp(at, prefix, strlen(prefix)))
-			return true;
-		at = strchr(at, '\n');
-		at = at ? at + 1 : NULL;
-	}
-	return false;
-}
-
 static void add_call(void *arg, unsigned int function, pid_t pid, const char *stack)
 {
 	struct cost *cost = arg;

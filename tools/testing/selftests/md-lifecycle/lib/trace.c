@@ -175,6 +175,19 @@ int stacks_read(struct stacks *stacks,
 	return calls;
 }
 
+bool called_by(const char *stack, const char *prefix)
+{
+	const char *at = stack;
+
+	while (at && *at) {
+		if (!strncmp(at, prefix, strlen(prefix)))
+			return true;
+		at = strchr(at, '\n');
+		at = at ? at + 1 : NULL;
+	}
+	return false;
+}
+
 void stacks_stop(struct stacks *stacks)
 {
 	char buf[128];

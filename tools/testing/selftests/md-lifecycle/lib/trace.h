@@ -40,6 +40,9 @@ int stacks_read(struct stacks *stacks,
 		void *arg);
 void stacks_stop(struct stacks *stacks);
 
+/* Is a function on @stack whose name begins with @prefix? */
+bool called_by(const char *stack, const char *prefix);
+
 /* What the kernel tells by one trace event, whichever task makes it do so. */
 struct events {
 	char name[32];
