@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The number of an array that is not there, added as a member to an array whose
- * sync work is waiting: for the lock that the one who adds it has. Where adding
- * makes that array, and that waits for all work of all arrays, it is for good:
- * nobody can be killed, and after it no number can be opened that is not there.
- * So this is a program of its own, to be run last.
+ * Who has an array's reconfig_mutex and waits for somebody who wants it waits for
+ * good, and nobody can be killed. After some of that no number can be opened that
+ * is not there. So this is a program of its own, to be run last.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +14,117 @@
 #include "lifecycle.h"
 #include "stall.h"
 
+/*
+ * A member of a raid5 has failed: what is written waits until the array's thread
+ * has recorded that, which takes the lock. The array is stopped just then, and
+ * stopping waits for what is written.
+ */
+FIXTURE(md_failing) {
+	struct disk disks[3];
+	struct md_dev md;
+	struct worker_stall workers;
+	struct task writer, stopper;
+	int fd;
+	bool stuck;
+};
+
+static long write_block(struct task *task, void *arg)
+{
+	static char block[4096] __attribute__((aligned(4096)));
+	struct _test_data_md_failing *self = arg;
+	ssize_t ret = pwrite(self->fd, block, sizeof(block), 0);
+
+	return ret < 0 ? -errno : ret;
+}
+
+static long stop(struct task *task, void *arg)
+{
+	struct _test_data_md_failing *self = arg;
+
+	return md_stop(self->fd);
+}
+
+FIXTURE_SETUP(md_failing)
+{
+	const struct md_shape raid5 = { .level = 5 };
+	const char *missing = md_missing("new_array") ?: task_missing() ?:
+			      md_level_missing(5);
+	int i, ret;
+
+	self->fd = -1;
+	if (missing)
+		SKIP(return, "%s", missing);
+	ret = worker_stall_start(&self->workers);
+	worker_stall_end(&self->workers);
+	if (ret)
+		SKIP(return, "a thread cannot be kept from running");
+	udev_pause();
+	for (i = 0; i < 3; i++)
+		ASSERT_EQ(0, disk_create(&self->disks[i], 8, false));
+	ASSERT_EQ(0, md_pick(&self->md));
+	ASSERT_EQ(0, md_new_array(&self->md));
+	self->fd = md_start(&self->md, &raid5, self->disks, 3);
+	ASSERT_LE(0, self->fd);
+	ASSERT_EQ(0, fcntl(self->fd, F_SETFL, O_DIRECT));
+}
+
+FIXTURE_TEARDOWN(md_failing)
+{
+	int i;
+
+	worker_stall_end(&self->workers);
+	task_end(&self->stopper);
+	task_end(&self->writer);
+	udev_resume();
+	if (self->stuck)
+		return;
+	if (self->fd >= 0)
+		close(self->fd);
+	md_cleanup(&self->md);
+	for (i = 0; i < 3; i++)
+		disk_destroy(&self->disks[i]);
+}
+
+TEST_F(md_failing, B1_stopped_before_a_failure_is_recorded)
+{
+	pid_t thread = task_named("%s_raid5", self->md.name);
+	char path[64], state[16];
+
+	ASSERT_NE(0, thread);
+	/* From the first write on it takes writes without the help of its thread. */
+	ASSERT_EQ(0, md_attr_write(&self->md, "safe_mode_delay", "0"));
+	ASSERT_EQ(4096, write_block(NULL, self));
+	ASSERT_EQ(0, file_read(state, sizeof(state), "/sys/block/%s/md/array_state",
+			       self->md.name));
+	ASSERT_STREQ("active", state);
+	ASSERT_EQ(0, thread_asleep(thread));
+
+	ASSERT_EQ(0, worker_stall_start(&self->workers));
+	ASSERT_EQ(0, stay_on_cpu(thread, self->workers.cpu, 0));
+	/* Its thread has to do these, and does not run. */
+	ASSERT_EQ(0, task_start(&self->writer, "a write", write_block, self, self->fd));
+	ASSERT_EQ(0, task_blocked(&self->writer));
+	snprintf(path, sizeof(path), "dev-%s/state", self->disks[0].name);
+	ASSERT_EQ(0, md_attr_write(&self->md, path, "faulty"));
+	ASSERT_EQ(0, file_read(state, sizeof(state), "/sys/block/%s/md/array_state",
+			       self->md.name));
+	ASSERT_STREQ("write-pending", state);
+
+	ASSERT_EQ(0, task_start(&self->stopper, "STOP_ARRAY", stop, self, self->fd));
+	self->stuck = true;
+	ASSERT_EQ(0, task_blocked(&self->stopper));
+	worker_stall_end(&self->workers);
+
+	EXPECT_EQ(0, task_result(&self->stopper));
+	EXPECT_EQ(4096, task_result(&self->writer));
+	self->stuck = !task_done(&self->stopper);
+}
+
+/*
+ * The number of an array that is not there is added as a member to an array whose
+ * sync work waits for the lock that the one who adds it has. Where adding makes
+ * that array, it waits for all work of all arrays first.
+ */
 FIXTURE(md_deadlock) {
 	struct disk disks[2];
 	struct md_dev md, member;
