@@ -216,6 +216,31 @@ TEST_F(md_why, made_by_its_name)
 	EXPECT_TRUE(says("stays: made by its name, until it is stopped"));
 }
 
+/* Of its state, not of its making. */
+TEST_F(md_why, since_when)
+{
+	uint64_t before, after, asked;
+	unsigned int s, ms;
+	char *at;
+
+	ASSERT_EQ(0, md_new_array(&self->md));
+	self->fd = md_open(&self->md, O_RDONLY);
+	ASSERT_LE(0, self->fd);
+	before = now_ms();
+	ASSERT_EQ(0, md_stop(self->fd));
+	after = now_ms();
+	do
+		asked = now_ms();
+	while (asked <= after + 1);
+	ASSERT_EQ(1, why(self->md.name));
+	at = strstr(said, ": gone for ");
+	ASSERT_NE(NULL, at);
+	ASSERT_EQ(2, sscanf(at, ": gone for %u.%3u s,", &s, &ms));
+	/* Cut to milliseconds, all of them. */
+	EXPECT_LE(asked - after - 1, s * 1000ULL + ms);
+	EXPECT_LE(s * 1000ULL + ms, now_ms() - before + 1);
+}
+
 TEST_F(md_why, made_by_an_open)
 {
 	const char *missing = md_autoload_missing();
