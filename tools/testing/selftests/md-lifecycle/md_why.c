@@ -223,9 +223,7 @@ TEST_F(md_why, since_when)
 	unsigned int s, ms;
 	char *at;
 
-	ASSERT_EQ(0, md_new_array(&self->md));
-	self->fd = md_open(&self->md, O_RDONLY);
-	ASSERT_LE(0, self->fd);
+	start(_metadata, self);
 	before = now_ms();
 	ASSERT_EQ(0, md_stop(self->fd));
 	after = now_ms();
