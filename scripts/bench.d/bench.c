@@ -420,19 +420,6 @@ struct sick {
 	int fd;
 };
 
-static long write_and_wait(struct task *task, void *arg)
-{
-	struct sick *sick = arg;
-	int fd = md_open(&sick->md, O_RDWR | O_DIRECT);
-	void *direct;
-
-	if (fd < 0)
-		return fd;
-	if (posix_memalign(&direct, BLOCK, BLOCK))
-		return -ENOMEM;
-	return pwrite(fd, direct, BLOCK, 0) < 0 ? -errno : 0;
-}
-
 /* A failed member cannot be taken out while a write to the other one is stuck. */
 static void fall_ill(struct sick *sick)
 {
@@ -448,7 +435,7 @@ static void fall_ill(struct sick *sick)
 	if (!n)
 		return;
 	must(leg_stall(&sick->leg));
-	must(task_start(&sick->writer, "a writer", write_and_wait, sick, -1));
+	must(task_start(&sick->writer, "a writer", task_write_node, sick->md.node, -1));
 	must(task_blocked(&sick->writer));
 	must(md_ioctl(sick->fd, SET_DISK_FAULTY,
 		      (void *)makedev(sick->disk.major, sick->disk.minor)));

@@ -52,19 +52,6 @@ FIXTURE_VARIANT_ADD(md_isolate, deletion) { .stall = DELETION };
 static const struct md_shape mirror = { .level = 1 };
 static const char block[4096];
 
-static long write_and_wait(struct task *task, void *arg)
-{
-	struct sick *sick = arg;
-	int fd = md_open(&sick->md, O_RDWR | O_DIRECT);
-	void *direct;
-
-	if (fd < 0)
-		return fd;
-	if (posix_memalign(&direct, 4096, 4096))
-		return -ENOMEM;
-	return pwrite(fd, direct, 4096, 0) < 0 ? -errno : 0;
-}
-
 static long stop(struct task *task, void *arg)
 {
 	struct sick *sick = arg;
@@ -87,7 +74,8 @@ static long stop_and_close(struct task *task, void *arg)
 static void stall_sync_work(struct __test_metadata *_metadata, struct sick *sick)
 {
 	ASSERT_EQ(0, leg_stall(&sick->leg));
-	ASSERT_EQ(0, task_start(&sick->writer, "a writer", write_and_wait, sick, -1));
+	ASSERT_EQ(0, task_start(&sick->writer, "a writer", task_write_node,
+				sick->md.node, -1));
 	ASSERT_EQ(0, task_blocked(&sick->writer));
 	ASSERT_EQ(0, md_ioctl(sick->fd, SET_DISK_FAULTY,
 			      (void *)makedev(sick->disk.major, sick->disk.minor)));

@@ -2,6 +2,7 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -121,6 +122,18 @@ long task_read(struct task *task, void *arg)
 	if (posix_memalign(&direct, 4096, 4096))
 		return -ENOMEM;
 	return pread(*(int *)arg, direct, 4096, 0) < 0 ? -errno : 0;
+}
+
+long task_write_node(struct task *task, void *arg)
+{
+	int fd = open(arg, O_RDWR | O_DIRECT | O_CLOEXEC);
+	void *direct;
+
+	if (fd < 0)
+		return -errno;
+	if (posix_memalign(&direct, 4096, 4096))
+		return -ENOMEM;
+	return pwrite(fd, direct, 4096, 0) < 0 ? -errno : 0;
 }
 
 int task_blocked(struct task *task)

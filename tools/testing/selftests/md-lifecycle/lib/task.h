@@ -32,6 +32,9 @@ int task_start(struct task *task, const char *what,
 /* A task's @fn: one direct read from the start of @arg, a pointer to a descriptor. */
 long task_read(struct task *task, void *arg);
 
+/* The same: one direct write to the start of @arg, a node, which it opens. */
+long task_write_node(struct task *task, void *arg);
+
 /*
  * Wait until it waits for something in the kernel: 0; -EALREADY if @fn has
  * returned; -ETIMEDOUT if it does neither.
