@@ -103,12 +103,7 @@ static void at_once(int nr, void (*fn)(int i))
 
 /* --- grace periods --- */
 
-static const char * const waits[] = {
-	"synchronize_rcu", "synchronize_rcu_expedited",
-	"synchronize_srcu", "synchronize_srcu_expedited",
-	"cond_synchronize_rcu", "rcu_barrier", "srcu_barrier",
-	"percpu_ref_kill_and_confirm", "percpu_ref_switch_to_atomic_sync",
-};
+static const char * const waits[] = { GRACE_PERIOD_WAITS };
 
 /* Those by this process, or called for by md or dm. */
 static void add_wait(void *arg, unsigned int function, pid_t pid, const char *stack)

@@ -20,16 +20,7 @@
 #define RUN_PROGRAM	"call_usermodehelper_exec"
 
 static const char * const waits[] = {
-	"synchronize_rcu",
-	"synchronize_rcu_expedited",
-	"synchronize_srcu",
-	"synchronize_srcu_expedited",
-	"cond_synchronize_rcu",
-	"rcu_barrier",
-	"srcu_barrier",
-	"percpu_ref_kill_and_confirm",
-	"percpu_ref_switch_to_atomic_sync",
-	RUN_PROGRAM,
+	GRACE_PERIOD_WAITS, RUN_PROGRAM,
 };
 
 enum phase { ASSEMBLE, STOP, PHASES };

@@ -16,6 +16,13 @@ void probe_stop(struct probe *probe);
 
 #define STACKS_MAX	16
 
+/* Functions that wait for a grace period, or start one that is waited for. */
+#define GRACE_PERIOD_WAITS \
+	"synchronize_rcu", "synchronize_rcu_expedited", \
+	"synchronize_srcu", "synchronize_srcu_expedited", \
+	"cond_synchronize_rcu", "rcu_barrier", "srcu_barrier", \
+	"percpu_ref_kill_and_confirm", "percpu_ref_switch_to_atomic_sync"
+
 struct stacks {
 	char name[32];
 	unsigned int nr;
