@@ -222,6 +222,7 @@ TEST_F(md_why, since_when)
 	uint64_t before, after, asked;
 	unsigned int s, ms;
 	char *at;
+	int nr;
 
 	start(_metadata, self);
 	before = now_ms();
@@ -233,7 +234,8 @@ TEST_F(md_why, since_when)
 	ASSERT_EQ(1, why(self->md.name));
 	at = strstr(said, ": gone for ");
 	ASSERT_NE(NULL, at);
-	ASSERT_EQ(2, sscanf(at, ": gone for %u.%3u s,", &s, &ms));
+	nr = sscanf(at, ": gone for %u.%3u s,", &s, &ms);
+	ASSERT_EQ(2, nr);
 	/* Cut to milliseconds, all of them. */
 	EXPECT_LE(asked - after - 1, s * 1000ULL + ms);
 	EXPECT_LE(s * 1000ULL + ms, now_ms() - before + 1);
