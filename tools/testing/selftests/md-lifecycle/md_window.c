@@ -410,7 +410,7 @@ static void leave_it_to(struct __test_metadata *_metadata, struct window *w,
 /* Dying, but whoever looks for the number still finds it: workers do not run. */
 static void stall_deletion(struct __test_metadata *_metadata, struct window *w)
 {
-	uint64_t end = now_ms() + DEADLINE_MS;
+	static const char dying[] = "node sysfs number ";
 	int ret;
 
 	start(_metadata, w, &mirror, &w->leg.disk);
@@ -419,9 +419,7 @@ static void stall_deletion(struct __test_metadata *_metadata, struct window *w)
 	ret = task_blocked(&w->stopper);
 	ASSERT_EQ(0, ret == -EALREADY ? task_result(&w->stopper) : ret);
 	/* It may have been waiting for something on the way there. */
-	while (strcmp("node sysfs number ", md_left(&w->md)) && now_ms() < end)
-		usleep(1000);
-	ASSERT_STREQ("node sysfs number ", md_left(&w->md));
+	ASSERT_STREQ(dying, md_left_until(&w->md, dying));
 }
 
 /* Whoever looks for the number finds nothing; the node is there for now. */

@@ -219,7 +219,10 @@ int md_attr_write(const struct md_dev *md, const char *attr, const char *val);
  */
 const char *md_left(const struct md_dev *md);
 
-/* The same, but look again until nothing is left or DEADLINE_MS have passed. */
+/* The same, but look again until that is @what or DEADLINE_MS have passed. */
+const char *md_left_until(const struct md_dev *md, const char *what);
+
+/* The same, until nothing is left. */
 const char *md_left_in_the_end(const struct md_dev *md);
 
 /* A number that no other block device of this boot has or had. */

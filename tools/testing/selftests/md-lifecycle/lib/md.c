@@ -302,14 +302,19 @@ const char *md_left(const struct md_dev *md)
 	return left;
 }
 
-const char *md_left_in_the_end(const struct md_dev *md)
+const char *md_left_until(const struct md_dev *md, const char *what)
 {
 	uint64_t end = now_ms() + DEADLINE_MS;
 
 	/* Nothing tells of the last step, the release of the number. */
-	while (*md_left(md) && now_ms() < end)
+	while (strcmp(md_left(md), what) && now_ms() < end)
 		usleep(2000);
 	return md_left(md);
+}
+
+const char *md_left_in_the_end(const struct md_dev *md)
+{
+	return md_left_until(md, "");
 }
 
 long long md_diskseq(const struct md_dev *md)
