@@ -140,8 +140,10 @@ static void md_devices_show_one(struct seq_file *seq, struct mddev *mddev)
 	u32 fraction;
 	u64 seconds = div_u64_rem(ms, MSEC_PER_SEC, &fraction);
 
-	seq_printf(seq, "%u:%u %s state=%s closing=%d seconds=%llu.%03u hold=%s references=%d openers=%d diskseq=%llu\n",
-		   MAJOR(mddev->unit), MINOR(mddev->unit), mdname(mddev),
+	seq_printf(seq, "%u:%u ", MAJOR(mddev->unit), MINOR(mddev->unit));
+	/* Of one that was made by its name that may be almost anything. */
+	seq_escape(seq, mdname(mddev), " \t\n\\");
+	seq_printf(seq, " state=%s closing=%d seconds=%llu.%03u hold=%s references=%d openers=%d diskseq=%llu\n",
 		   state_names[life->state],
 		   test_bit(MD_CLOSING, &mddev->flags), seconds, fraction,
 		   hold_names[life->hold], atomic_read(&mddev->active),
