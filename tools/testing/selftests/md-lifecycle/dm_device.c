@@ -1108,10 +1108,12 @@ TEST_F(dm_device_dead, C13_reload_with_dead_paths)
  * first one's does not end, and the other one's waits for the reserve.
  */
 static const char * const fault_files[] = {
-	"probability", "interval", "times", "task-filter", "ignore-gfp-wait", "verbose",
+	"task-filter", "ignore-gfp-wait", "verbose", "interval", "times",
+	/* The last one, and the first to be set back: others' do not fail. */
+	"probability",
 };
 
-static const char * const fault_values[] = { "100", "1", "-1", "Y", "N", "0" };
+static const char * const fault_values[] = { "Y", "N", "0", "1", "-1", "100" };
 
 #define FAULT_FILES	6
 

@@ -344,7 +344,7 @@ TEST_F_TIMEOUT(dm_load, B19_any_allocation_fails_then_the_same_kind, 900)
 /* What else goes on is worth some hundred bytes a life at times. */
 #define MAX_BYTES	1000
 
-TEST_F_TIMEOUT(dm_load, B19_lost_devices_keep_no_memory, 300)
+TEST_F_TIMEOUT(dm_load, B19_lost_devices_keep_no_memory, 900)
 {
 	const char *missing = fault_missing(FAULT_MEMORY), *wrong;
 	struct walk walk = { };

@@ -158,7 +158,8 @@ long long slab_bytes(const char *cache)
 	while (fgets(line, sizeof(line), f)) {
 		if (sscanf(line, "%63s %lld %*d %lld", name, &objects, &size) != 3)
 			continue;
-		if (cache && strcmp(cache, name))
+		/* What kmemleak keeps of each object is not the object's. */
+		if (cache ? strcmp(cache, name) : !strncmp(name, "kmemleak_", 9))
 			continue;
 		if (bytes < 0)
 			bytes = 0;
