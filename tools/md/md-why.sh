@@ -17,7 +17,9 @@ usage() {
 	device mapper has for it. To be run as root, in the first pid namespace.
 
 	Lines are "stays:", what has to be done to be rid of it; "kept:", who
-	prevents that; "waits:", which task is at it, and where in the kernel.
+	prevents that; "waits:", which task is at it, and where in the kernel. With
+	device mapper that is any task in one of its ioctls, as nobody can see which
+	device such a call is about.
 
 	Exit status: 0 there is no such device, or nothing keeps it; 1 something
 	does; 2 it cannot be told.
@@ -29,8 +31,14 @@ die() {
 	exit 2
 }
 
+set -u
+
 devices=/sys/kernel/debug/md/devices
 sysfs=/sys/devices/virtual/block
+
+# Of nodes on a file server; not in every stat, that of busybox say.
+cached=--cached=always
+stat $cached / >/dev/null 2>&1 || cached=''
 
 # hex MAJOR:MINOR: as stat prints it
 hex() {
@@ -60,7 +68,7 @@ find_device() {
 	fi
 	[ ! -r "$sysfs/$name/dev" ] || [ -n "$number" ] || read -r number <"$sysfs/$name/dev"
 	# One that is not in sysfs, or not any more.
-	[ -n "$name" ] || name=$(echo "$table" | sed -n "s/^$number \([^ ]*\) .*/\1/p;/^$number /q")
+	[ -n "$name" ] || name=$(echo "$table" | sed -n "/^$number /{s/^[^ ]* \([^ ]*\) .*/\1/p;q;}")
 }
 
 # A node directly in /dev has the name of its device.
@@ -102,7 +110,7 @@ not_in_sysfs() {
 		echo "stays: device mapper has it, without a table: dmsetup remove $1"
 	fi
 	for dir in "$sysfs"/dm-*; do
-		[ ! -d "$dir/dm" ] || cat "$dir/dm/name" >/dev/null 2>&1 ||
+		[ ! -d "$dir" ] || cat "$dir/dm/name" >/dev/null 2>&1 ||
 			echo "${dir##*/} is being removed, and has no name any more"
 	done
 	exit 0
@@ -158,8 +166,8 @@ md_state() {
 		while read -r part old line; do
 			[ "$part" = "$number" ] || [ "$old" = "$name" ] || continue
 			this=$(value state "$line") closing=''
-			[ "$this $(value closing "$line")" != 'live 1' ] || closing=', closing'
-			echo "$old ($part): $this$closing for $(value seconds "$line") s," \
+			[ "$this $(value closing "$line")" != 'live 1' ] || closing=' closing,'
+			echo "$old ($part): $this for $(value seconds "$line") s,$closing" \
 				"diskseq $(value diskseq "$line")," \
 				"references $(value references "$line")," \
 				"opened $(value openers "$line"), hold $(value hold "$line")"
@@ -175,6 +183,9 @@ md_state() {
 	elif [ -d "$sysfs/$name/md" ]; then
 		state=live
 		echo "$name ($number): there; $devices, which tells more, is not"
+	elif [ -d "$sysfs/$name" ]; then
+		state=dying
+		echo "$name ($number): not an array any more; $devices, which tells more, is not there"
 	fi
 }
 
@@ -195,7 +206,7 @@ md_stays() {
 # lost its name in sysfs is being removed.
 dm_state() {
 	state='' openers=''
-	[ -d "$sysfs/$name/dm" ] || return 0
+	[ -d "$sysfs/$name" ] || return 0
 	if dm_name=$(cat "$sysfs/$name/dm/name" 2>/dev/null); then
 		state=live
 		[ "$(cat "$sysfs/$name/dm/suspended" 2>/dev/null)" != 1 ] || state=suspended
@@ -258,14 +269,16 @@ by_file_systems() {
 }
 
 by_swap() {
-	while read -r path _; do
-		! is_it "$path" || echo "kept: swap is on it"
+	while read -r path type _; do
+		[ "$type" != partition ] || ! is_it "$path" || echo "kept: swap is on it"
 	done 2>/dev/null </proc/swaps
 }
 
+# Looking at a file may hang when the device does that it is on: nodes only.
 by_loops() {
 	for dir in /sys/block/loop*/loop; do
 		{ read -r path <"$dir/backing_file"; } 2>/dev/null || continue
+		case $path in /dev/*) ;; *) continue ;; esac
 		! is_it "$path" || { dir=${dir%/loop}; echo "kept: ${dir##*/} is on it"; }
 	done
 }
@@ -274,7 +287,7 @@ by_loops() {
 # not a file server. As arguments of one command they may be too many.
 by_processes() {
 	printf '%s\0' /proc/[0-9]*/fd/* |
-	LC_ALL=C xargs -0 stat -L --cached=always -c '%F|%t:%T|%n' 2>/dev/null |
+	LC_ALL=C xargs -0 stat -L $cached -c '%F|%t:%T|%n' 2>/dev/null |
 	while IFS='|' read -r type part path; do
 		[ "$type" = 'block special file' ] || continue
 		is_one_of "$part" "$hexes" || continue
@@ -330,8 +343,10 @@ by_callers() {
 	md)
 		pids=$({
 			echo "$processes" | sed -n 's/^kept: process \([0-9]*\) .*/\1/p'
-			find /proc/[0-9]*/fd -maxdepth 1 -lname "$sysfs/$name/md/*" 2>/dev/null |
-				sed 's/^.proc.\([0-9]*\).*/\1/'
+			# shellcheck disable=SC2012 # busybox's find knows no -lname
+			ls -l /proc/[0-9]*/fd 2>/dev/null | awk -v "attr=-> $sysfs/$name/md/" '
+				/^\/proc\// { split($0, part, "/") }
+				index($0, attr) { print part[3] }'
 		} | sort -u)
 		for pid in $pids; do
 			tasks_in 'blkdev_ioctl|compat_blkdev_ioctl|md_attr_store' "$pid"
@@ -342,7 +357,8 @@ by_callers() {
 		tasks_in 'dm_ctl_ioctl|ctl_ioctl|dm_compat_ctl_ioctl' ;;
 	esac |
 	while read -r path; do
-		waits_of task "${path%/stack}"
+		# Who waits for events keeps nothing.
+		grep -qs ' dev_wait+' "$path" || waits_of task "${path%/stack}"
 	done
 }
 
@@ -355,9 +371,15 @@ esac
 
 table=$(cat $devices 2>/dev/null)
 find_device "$1"
-kind=md
-[ ! -d "$sysfs/$name/dm" ] || kind=dm
-[ -d "$sysfs/${name:-none}/dm" ] || [ -d "$sysfs/${name:-none}/md" ] || not_in_sysfs "$1"
+# When it is being deleted it has no directory dm or md any more.
+case $name in
+dm-*) kind=dm ;;
+*) kind=md ;;
+esac
+case $name in
+dm-* | md*) [ -d "$sysfs/$name" ] || not_in_sysfs "$1" ;;
+*) not_in_sysfs "$1" ;;
+esac
 identify
 
 if [ $kind = md ]; then md_state; else dm_state; fi
@@ -371,8 +393,12 @@ mounts=$(by_mounts)
 others=$(by_holders; by_swap; by_loops)
 [ -n "$mounts" ] || mounts=$(by_file_systems)
 seen=$(printf '%s\n%s\n%s\n' "$processes" "$mounts" "$others" | sed '/^$/d')
-if [ -z "$seen" ] && [ "${openers:-0}" -gt 0 ]; then
+nr=$(echo "$seen" | grep -c .)
+if [ "$nr" = 0 ] && [ "${openers:-0}" -gt 0 ]; then
 	seen="kept: opened $openers time(s), by nobody who can be seen from here"
+elif [ "${openers:-0}" -gt "$nr" ]; then
+	seen="$seen
+kept: opened $openers time(s), more than can be seen from here"
 fi
 waits=''
 case $state in

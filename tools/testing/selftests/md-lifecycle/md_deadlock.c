@@ -114,6 +114,7 @@ TEST_F(md_failing, B1_stopped_before_a_failure_is_recorded)
 	ASSERT_EQ(0, task_start(&self->stopper, "STOP_ARRAY", stop, self, self->fd));
 	self->stuck = true;
 	ASSERT_EQ(0, task_blocked(&self->stopper));
+	ASSERT_TRUE(task_is_in(&self->stopper, "do_md_stop"));
 	worker_stall_end(&self->workers);
 
 	EXPECT_EQ(0, task_result(&self->stopper));

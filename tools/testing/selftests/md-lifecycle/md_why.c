@@ -216,29 +216,52 @@ TEST_F(md_why, made_by_its_name)
 	EXPECT_TRUE(says("stays: made by its name, until it is stopped"));
 }
 
-/* Of its state, not of its making. */
+/* Until @ms later, as now_ms() tells. */
+static uint64_t later(unsigned int ms)
+{
+	uint64_t end = now_ms() + ms, now;
+
+	do
+		now = now_ms();
+	while (now < end);
+	return now;
+}
+
+/* For how many milliseconds it is gone, as debugfs tells, or -1. */
+static long long gone_for_ms(const struct md_dev *md)
+{
+	char line[256], words[48];
+	unsigned int sec, ms;
+	long long age = -1;
+	const char *at;
+	FILE *f;
+
+	snprintf(words, sizeof(words), " %s state=gone ", md->name);
+	f = fopen("/sys/kernel/debug/md/devices", "re");
+	while (f && fgets(line, sizeof(line), f)) {
+		at = strstr(line, words) ? strstr(line, " seconds=") : NULL;
+		if (at && sscanf(at, " seconds=%u.%3u ", &sec, &ms) == 2)
+			age = sec * 1000LL + ms;
+	}
+	if (f)
+		fclose(f);
+	return age;
+}
+
+/* Of its state, and not of its making, which is well before that. */
 TEST_F(md_why, since_when)
 {
-	uint64_t before, after, asked;
-	unsigned int s, ms;
-	char *at;
-	int nr;
+	long long stopping, stopped, asking, age;
 
 	start(_metadata, self);
-	before = now_ms();
+	stopping = later(50);
 	ASSERT_EQ(0, md_stop(self->fd));
-	after = now_ms();
-	do
-		asked = now_ms();
-	while (asked <= after + 1);
-	ASSERT_EQ(1, why(self->md.name));
-	at = strstr(said, ": gone for ");
-	ASSERT_NE(NULL, at);
-	nr = sscanf(at, ": gone for %u.%3u s,", &s, &ms);
-	ASSERT_EQ(2, nr);
-	/* Cut to milliseconds, all of them. */
-	EXPECT_LE(asked - after - 1, s * 1000ULL + ms);
-	EXPECT_LE(s * 1000ULL + ms, now_ms() - before + 1);
+	stopped = now_ms();
+	asking = later(2);
+	age = gone_for_ms(&self->md);
+	/* All of these are cut to milliseconds. */
+	EXPECT_LE(asking - stopped - 1, age);
+	EXPECT_LE(age, (long long)now_ms() - stopping + 1);
 }
 
 TEST_F(md_why, made_by_an_open)
@@ -537,7 +560,7 @@ TEST_F(md_why, a_stop_that_waits_for_a_member)
 	ASSERT_EQ(4096, pwrite(self->fd, block, sizeof(block), 0));
 	stop_and_wait(_metadata, self, stop);
 	EXPECT_EQ(1, why(self->md.name));
-	EXPECT_TRUE(says("%s (9:%u): live, closing for ", self->md.name, self->md.minor));
+	EXPECT_TRUE(says("%s (9:%u): live for ", self->md.name, self->md.minor));
 	EXPECT_TRUE(says("waits: task %d (md_why): ", self->task.pid));
 	EXPECT_TRUE(mentions(" < md_ioctl < "));
 	leg_release(&self->leg);
@@ -628,6 +651,20 @@ TEST_F(md_why, log_of_a_stop_while_open)
 	expect_said(_metadata, self, "opened 2 time(s), unclaimed");
 }
 
+TEST_F(md_why, log_of_an_exclusive_stop_while_open)
+{
+	start(_metadata, self);
+	close(self->fd);
+	self->fd = md_open(&self->md, O_RDWR | O_EXCL);
+	ASSERT_LE(0, self->fd);
+	self->fd2 = md_open(&self->md, O_RDONLY);
+	ASSERT_LE(0, self->fd2);
+	self->kmsg = kmsg_open();
+	ASSERT_LE(0, self->kmsg);
+	EXPECT_EQ(-EBUSY, md_stop(self->fd));
+	expect_said(_metadata, self, "opened 1 time(s), claimed by who stops it");
+}
+
 TEST_F(md_why, log_of_a_stop_while_mounted)
 {
 	if (!have_command("mkfs.ext4"))
@@ -649,7 +686,7 @@ TEST_F(md_why, log_of_a_stop_under_a_mapped_device)
 	self->kmsg = kmsg_open();
 	ASSERT_LE(0, self->kmsg);
 	EXPECT_EQ(-EBUSY, md_attr_write(&self->md, "array_state", "readonly"));
-	expect_said(_metadata, self, "opened 1 time(s), claimed by a device");
+	expect_said(_metadata, self, "opened 1 time(s), claimed, but not by a file system");
 }
 
 TEST_F(md_why, log_of_a_stop_during_another)
@@ -674,6 +711,7 @@ TEST_F(md_why, log_of_a_stop_during_another)
 FIXTURE(dm_why) {
 	struct disk disk;
 	struct leg leg;
+	struct dev_stall dev;
 	struct dm_dev dm, upper;
 	struct task task, remover;
 	int fd;
@@ -694,6 +732,7 @@ FIXTURE_SETUP(dm_why)
 
 FIXTURE_TEARDOWN(dm_why)
 {
+	dev_stall_end(&self->dev);
 	leg_release(&self->leg);
 	task_end(&self->task);
 	task_end(&self->remover);
@@ -821,6 +860,20 @@ TEST_F(dm_why, a_removal_that_waits_for_a_load)
 	EXPECT_TRUE(says("dm-%u is being removed, and has no name any more",
 			 self->dm.minor));
 	leg_release(&self->leg);
+	EXPECT_EQ(0, task_result(&self->remover));
+}
+
+/* Its directory dm in sysfs has gone before its node. */
+TEST_F(dm_why, a_removal_that_waits_for_its_node)
+{
+	make_linear(_metadata, self);
+	ASSERT_EQ(0, dev_stall_start(&self->dev));
+	ASSERT_EQ(0, task_start(&self->remover, "DM_DEV_REMOVE", remove_it,
+				&self->dm, -1));
+	ASSERT_EQ(0, task_blocked(&self->remover));
+	expect_removing(_metadata, self);
+	EXPECT_TRUE(says("waits: task %d (md_why): ", self->remover.pid));
+	dev_stall_release(&self->dev);
 	EXPECT_EQ(0, task_result(&self->remover));
 }
 
