@@ -690,7 +690,7 @@ static void live(struct __test_metadata *_metadata,
 }
 
 /* Nobody has looked for the array but by a node that goes with it. */
-TEST_F(md_mdadm, B2_no_ghost_by_name)
+TEST_F_TIMEOUT(md_mdadm, B2_no_ghost_by_name, 600)
 {
 	int i;
 
@@ -708,7 +708,7 @@ TEST_F(md_mdadm, B2_no_ghost_by_name)
 }
 
 /* A node that no deletion takes away: to open it makes a device, for a while. */
-TEST_F(md_mdadm, B2_no_ghost_by_number)
+TEST_F_TIMEOUT(md_mdadm, B2_no_ghost_by_number, 600)
 {
 	int i;
 

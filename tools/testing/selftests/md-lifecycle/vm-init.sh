@@ -46,13 +46,24 @@ start_udevd() {
 
 # kmemleak tells only when asked, and needs an object to be unreferenced for
 # a few seconds.
-report_leaks() {
-	local file=/sys/kernel/debug/kmemleak
-	[ -e "$file" ] || return 0
-	if ! echo scan >"$file" || ! sleep 6 || ! echo scan >"$file"; then
+leaks=/sys/kernel/debug/kmemleak
+scan_leaks() {
+	if ! echo scan >$leaks || ! sleep 6 || ! echo scan >$leaks; then
 		echo "BUG: kmemleak does not scan" >/dev/ttyS0
 	fi
-	head -n 200 "$file" >/dev/ttyS0
+}
+
+# What the boot has leaked is not the tests'.
+forget_leaks() {
+	[ -e $leaks ] || return 0
+	scan_leaks
+	echo clear >$leaks
+}
+
+report_leaks() {
+	[ -e $leaks ] || return 0
+	scan_leaks
+	head -n 200 $leaks >/dev/ttyS0
 }
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -85,6 +96,7 @@ stty -F /dev/hvc0 -opost 2>/dev/null
 [ -z "${VM_TTY_SIZE:-}" ] ||
 	stty -F /dev/hvc0 opost rows "${VM_TTY_SIZE% *}" cols "${VM_TTY_SIZE#* }"
 cd "$here" || exit 1
+forget_leaks
 echo "vm-init: up after $(cut -d' ' -f1 /proc/uptime) s" >/dev/kmsg
 
 if [ "${VM_SHELL:-0}" = 1 ]; then
