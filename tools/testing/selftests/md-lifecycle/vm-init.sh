@@ -107,6 +107,8 @@ fi
 rc=$?
 stty -F /dev/hvc0 opost 2>/dev/null # waits until the output is written
 report_leaks
+# How much KCSAN has looked at.
+[ ! -e /sys/kernel/debug/kcsan ] || cat /sys/kernel/debug/kcsan >/dev/ttyS0
 echo "exit $rc" >/dev/ttyS1
 stty -F /dev/ttyS1 -opost
 echo "vm-init: exit $rc after $(cut -d' ' -f1 /proc/uptime) s" >/dev/kmsg
