@@ -11,10 +11,11 @@ usage() {
 	cat <<-END
 	Usage: md-why.sh DEVICE
 
-	Tell for an md or device-mapper device in which state it is and since when,
-	what keeps it from going, and what its stop or removal waits for. DEVICE is
-	a node (/dev/md5), a number (9:5), a name (md5, dm-3), or the name that
-	device mapper has for it. To be run as root, in the first pid namespace.
+	Tell for an md or device-mapper device in which state it is, with md also
+	since when, what keeps it from going, and what its stop or removal waits
+	for. DEVICE is a node (/dev/md5), a number (9:5), a name (md5, dm-3), or the
+	name that device mapper has for it. To be run as root, in the first pid
+	namespace.
 
 	Lines are "stays:", what has to be done to be rid of it; "kept:", who
 	prevents that; "waits:", which task is at it, and where in the kernel. With
