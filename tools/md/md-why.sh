@@ -186,7 +186,7 @@ md_state() {
 		echo "$name ($number): there; $devices, which tells more, is not"
 	elif [ -d "$sysfs/$name" ]; then
 		state=dying
-		echo "$name ($number): not an array any more; $devices, which tells more, is not there"
+		echo "$name ($number): being deleted; $devices, which tells more, is not there"
 	fi
 }
 

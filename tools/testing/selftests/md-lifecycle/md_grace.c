@@ -110,16 +110,23 @@ static struct cost read_cost(struct __test_metadata *_metadata,
 	return cost;
 }
 
-/* A life from nothing to nothing of an array of @nr members. */
-static void live(struct __test_metadata *_metadata, struct _test_data_md_grace *self,
-		 const struct md_shape *shape, int nr, struct cost cost[PHASES])
+static void assemble(struct __test_metadata *_metadata,
+		     struct _test_data_md_grace *self,
+		     const struct md_shape *shape, int nr)
 {
-	read_cost(_metadata, self);
 	ASSERT_EQ(0, md_new_array(&self->md));
 	self->fd = md_open(&self->md, O_RDWR);
 	ASSERT_LE(0, self->fd);
 	ASSERT_EQ(0, md_configure_as(self->fd, shape, self->disks, nr));
 	ASSERT_EQ(0, md_run(self->fd));
+}
+
+/* A life from nothing to nothing of an array of @nr members. */
+static void live(struct __test_metadata *_metadata, struct _test_data_md_grace *self,
+		 const struct md_shape *shape, int nr, struct cost cost[PHASES])
+{
+	read_cost(_metadata, self);
+	assemble(_metadata, self, shape, nr);
 	cost[ASSEMBLE] = read_cost(_metadata, self);
 
 	ASSERT_EQ(0, md_stop(self->fd));
@@ -172,6 +179,21 @@ TEST_F(md_grace, B16_members_cost_nothing)
 	EXPECT_EQ(0, calls_of(&self->stacks, &few[ASSEMBLE], RUN_PROGRAM));
 	/* A disk does not go without any, or nothing is counted here. */
 	EXPECT_LT(0, few[STOP].total);
+}
+
+/* I/O is suspended meanwhile, and not for a program to run. */
+TEST_F(md_grace, B16_level_that_is_there)
+{
+	char level[16];
+	struct cost cost;
+
+	assemble(_metadata, self, &variant->shape, FEW);
+	ASSERT_EQ(0, file_read(level, sizeof(level), "/sys/block/%s/md/level",
+			       self->md.name));
+	read_cost(_metadata, self);
+	EXPECT_EQ(0, md_attr_write(&self->md, "level", level));
+	cost = read_cost(_metadata, self);
+	EXPECT_EQ(0, calls_of(&self->stacks, &cost, RUN_PROGRAM));
 }
 
 TEST_HARNESS_MAIN
