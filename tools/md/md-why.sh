@@ -69,7 +69,8 @@ find_device() {
 	fi
 	[ ! -r "$sysfs/$name/dev" ] || [ -n "$number" ] || read -r number <"$sysfs/$name/dev"
 	# One that is not in sysfs, or not any more.
-	[ -n "$name" ] || name=$(echo "$table" | sed -n "/^$number /{s/^[^ ]* \([^ ]*\) .*/\1/p;q;}")
+	[ -n "$name" ] ||
+		name=$(echo "$table" | sed -n "/^$number /{s/^[^ ]* \([^ ]*\) .*/\1/p;q;}")
 }
 
 # A node directly in /dev has the name of its device.
