@@ -97,6 +97,8 @@ stty -F /dev/hvc0 -opost 2>/dev/null
 	stty -F /dev/hvc0 opost rows "${VM_TTY_SIZE% *}" cols "${VM_TTY_SIZE#* }"
 cd "$here" || exit 1
 forget_leaks
+# For how many us KCSAN looks at an access; after the boot, which takes them, too.
+[ ! -d /sys/module/kcsan ] || echo 1000 >/sys/module/kcsan/parameters/udelay_task
 echo "vm-init: up after $(cut -d' ' -f1 /proc/uptime) s" >/dev/kmsg
 
 if [ "${VM_SHELL:-0}" = 1 ]; then
