@@ -49,16 +49,12 @@ FIXTURE_SETUP(md_failing)
 {
 	const struct md_shape raid5 = { .level = 5 };
 	const char *missing = md_missing("new_array") ?: task_missing() ?:
-			      md_level_missing(5);
-	int i, ret;
+			      md_level_missing(5) ?: worker_stall_missing();
+	int i;
 
 	self->fd = -1;
 	if (missing)
 		SKIP(return, "%s", missing);
-	ret = worker_stall_start(&self->workers);
-	worker_stall_end(&self->workers);
-	if (ret)
-		SKIP(return, "a thread cannot be kept from running");
 	udev_pause();
 	for (i = 0; i < 3; i++)
 		ASSERT_EQ(0, disk_create(&self->disks[i], 8, false));
@@ -159,17 +155,14 @@ static long open_member(struct task *task, void *arg)
 FIXTURE_SETUP(md_deadlock)
 {
 	const struct md_shape mirror = { .level = 1 };
-	const char *missing = md_missing("create_on_open") ?: task_missing();
+	const char *missing = md_missing("create_on_open") ?: task_missing() ?:
+			      worker_stall_missing();
 	int ret;
 
 	self->fd = -1;
 	self->stuck = true;
 	if (missing)
 		SKIP(return, "%s", missing);
-	ret = worker_stall_start(&self->workers);
-	worker_stall_end(&self->workers);
-	if (ret)
-		SKIP(return, "workers cannot be kept from running");
 	udev_pause();
 	ASSERT_EQ(0, md_param_set("create_on_open", "Y", self->old_create,
 				  sizeof(self->old_create)));

@@ -91,16 +91,6 @@ static void stall_writeback(struct __test_metadata *_metadata, struct sick *sick
 	ASSERT_TRUE(task_is_in(&sick->stopper, "md_ioctl"));
 }
 
-/* Why a deletion cannot be stalled here, or NULL. */
-static const char *stall_missing(void)
-{
-	struct worker_stall workers;
-	int ret = worker_stall_start(&workers);
-
-	worker_stall_end(&workers);
-	return ret ? "workers cannot be kept from running" : NULL;
-}
-
 static void stall_deletion(struct __test_metadata *_metadata, struct sick *sick)
 {
 	static const char dying[] = "node sysfs number ";
@@ -152,7 +142,7 @@ FIXTURE_SETUP(md_isolate)
 	self->fd = -1;
 	self->sick.fd = -1;
 	if (!missing && variant->stall == DELETION)
-		missing = stall_missing();
+		missing = worker_stall_missing();
 	if (missing)
 		SKIP(return, "%s", missing);
 	udev_pause();
@@ -350,7 +340,7 @@ FIXTURE(md_isolate_number) {
 FIXTURE_SETUP(md_isolate_number)
 {
 	const char *missing = md_missing("create_on_open") ?: dm_missing() ?:
-			      task_missing() ?: stall_missing();
+			      task_missing() ?: worker_stall_missing();
 
 	self->sick.fd = -1;
 	if (missing)

@@ -561,6 +561,7 @@ TEST_F(md_why, a_stop_that_waits_for_a_member)
 	stop_and_wait(_metadata, self, stop);
 	EXPECT_EQ(1, why(self->md.name));
 	EXPECT_TRUE(says("%s (9:%u): live for ", self->md.name, self->md.minor));
+	EXPECT_TRUE(mentions(" s, closing, diskseq "));
 	EXPECT_TRUE(says("waits: task %d (md_why): ", self->task.pid));
 	EXPECT_TRUE(mentions(" < md_ioctl < "));
 	leg_release(&self->leg);

@@ -219,6 +219,15 @@ int worker_stall_join(const struct worker_stall *stall)
 	return stay_on_cpu(0, stall->cpu, 2);
 }
 
+const char *worker_stall_missing(void)
+{
+	struct worker_stall stall;
+	int ret = worker_stall_start(&stall);
+
+	worker_stall_end(&stall);
+	return ret ? "workers cannot be kept from running" : NULL;
+}
+
 void worker_stall_end(struct worker_stall *stall)
 {
 	if (!stall->started)

@@ -55,6 +55,9 @@ struct worker_stall {
 
 int worker_stall_start(struct worker_stall *stall);
 
+/* Why that cannot be done here, or NULL. */
+const char *worker_stall_missing(void);
+
 /*
  * In a task: go on that CPU nevertheless. What it leaves to the workers of its
  * CPU is left undone.
