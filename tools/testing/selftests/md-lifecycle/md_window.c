@@ -66,16 +66,8 @@ static const struct md_shape persistent = { .level = 1, .persistent = true };
 
 static const char *window_missing(void)
 {
-	struct worker_stall workers;
-	const char *missing;
-	int ret;
-
-	missing = md_missing("create_on_open") ?: dm_missing() ?: task_missing();
-	if (missing)
-		return missing;
-	ret = worker_stall_start(&workers);
-	worker_stall_end(&workers);
-	return ret ? "workers cannot be kept from running" : NULL;
+	return md_missing("create_on_open") ?: dm_missing() ?: task_missing() ?:
+	       worker_stall_missing();
 }
 
 static void window_init(struct window *w)
