@@ -98,7 +98,7 @@ FIXTURE_SETUP(dm_device)
 
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, disk_create(&self->disks[0], 8, false));
 	ASSERT_EQ(0, disk_create(&self->disks[1], 8, false));
 	ASSERT_EQ(0, dm_create(&self->dm, "device"));
@@ -303,7 +303,7 @@ FIXTURE_SETUP(dm_device_many)
 
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, disk_create(&self->disk, MANY, false));
 	for (i = 0; i < MANY; i++) {
 		row = linear(&self->disk);
@@ -528,7 +528,7 @@ FIXTURE_SETUP(dm_device_slow)
 		missing = "no loop driver";
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, disk_create(&self->live, 8, false));
 	ASSERT_EQ(0, disk_create(&self->next, 8, false));
 	ASSERT_EQ(0, leg_create(&self->slow.leg, "slow", 8));
@@ -545,8 +545,7 @@ FIXTURE_SETUP(dm_device_slow)
 		ASSERT_EQ(0, slow_hold_closes(&self->slow));
 		ASSERT_EQ(0, task_start(&self->stuck, "TABLE_CLEAR that closes",
 					clear, self, -1));
-		ASSERT_EQ(0, task_blocked(&self->stuck));
-		ASSERT_TRUE(task_is_in(&self->stuck, "bdev_release"));
+		ASSERT_EQ(0, task_blocked_in(&self->stuck, "bdev_release"));
 	} else {
 		ASSERT_EQ(0, slow_create_loop(&self->slow));
 		self->path = self->slow.loop;
@@ -554,8 +553,7 @@ FIXTURE_SETUP(dm_device_slow)
 		ASSERT_EQ(0, slow_hold_opens(&self->slow));
 		ASSERT_EQ(0, task_start(&self->stuck, "TABLE_LOAD that opens",
 					load_path, self, -1));
-		ASSERT_EQ(0, task_blocked(&self->stuck));
-		ASSERT_TRUE(task_is_in(&self->stuck, "table_load"));
+		ASSERT_EQ(0, task_blocked_in(&self->stuck, "table_load"));
 	}
 }
 
@@ -691,7 +689,7 @@ FIXTURE_SETUP(dm_device_failed)
 		missing = "no loop driver";
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, disk_create(&self->shared, 8, false));
 	ASSERT_EQ(0, disk_create(&self->first, 8, false));
 	ASSERT_EQ(0, leg_create(&self->opens.leg, "opens", 8));
@@ -752,15 +750,11 @@ TEST_F(dm_device_failed, C12_seen_in_sysfs_if_opened_by_a_load_that_failed)
 	ASSERT_EQ(0, slow_hold_opens(&self->opens));
 	ASSERT_EQ(0, task_start(&self->failing, "TABLE_LOAD that fails",
 				load_failing, self, -1));
-	ASSERT_EQ(0, task_blocked(&self->failing));
-	ASSERT_TRUE(task_is_in(&self->failing, "bdev_open"));
+	ASSERT_EQ(0, task_blocked_in(&self->failing, "bdev_open"));
 	ASSERT_EQ(-EBUSY, claim(shared));
 	ASSERT_EQ(0, slow_hold_closes(&self->closes));
 	slow_release(&self->opens);
-	ASSERT_EQ(0, task_blocked(&self->failing));
-	ASSERT_TRUE(task_is_in(&self->failing, "bdev_release")) {
-		task_report(&self->failing);
-	}
+	ASSERT_EQ(0, task_blocked_in(&self->failing, "bdev_release"));
 	ASSERT_EQ(-EBUSY, claim(shared));
 	ASSERT_FALSE(path_exists("/sys/block/dm-%u", dm->minor));
 
@@ -811,7 +805,7 @@ FIXTURE_SETUP(dm_device_race)
 
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, disk_create(&self->disks[0], 8, false));
 	ASSERT_EQ(0, disk_create(&self->disks[1], 8, false));
 	for (i = 0; i < 2; i++) {
@@ -945,7 +939,7 @@ FIXTURE_SETUP(dm_device_dead)
 	self->fd = -1;
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, disk_create(&self->disks[0], 8, true));
 	ASSERT_EQ(0, disk_create(&self->disks[1], 8, true));
 	ASSERT_EQ(0, dm_create(&self->dm, "device"));
@@ -1159,7 +1153,7 @@ FIXTURE_SETUP(dm_device_reserve)
 		missing = "no striped target";
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, disk_create(&self->next, 8, false));
 	ASSERT_EQ(0, leg_create_discarding(&self->leg, 8));
 	ASSERT_EQ(0, file_read(self->old_reserve, sizeof(self->old_reserve), RESERVE));
@@ -1229,10 +1223,7 @@ TEST_F(dm_device_reserve, B15_load_while_io_waits_for_the_reserve)
 	ASSERT_EQ(0, leg_stall(&self->leg));
 	ASSERT_EQ(0, task_start(&self->discard, "a discard", discard_without_memory,
 				self, self->fd));
-	ASSERT_EQ(0, task_blocked(&self->discard));
-	ASSERT_TRUE(task_is_in(&self->discard, "bio_alloc_bioset")) {
-		task_report(&self->discard);
-	}
+	ASSERT_EQ(0, task_blocked_in(&self->discard, "bio_alloc_bioset"));
 	ASSERT_EQ(0, task_start(&self->loader, "TABLE_LOAD", load_meanwhile, self,
 				-1));
 	EXPECT_EQ(0, task_result(&self->loader));

@@ -757,7 +757,7 @@ FIXTURE_SETUP(dm_errno)
 	self->state = variant->state;
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, disk_create(&self->disk, 8, false));
 	if (self->state == REMOVING)
 		ASSERT_EQ(0, leg_create(&self->leg, "leg", 8));
@@ -932,7 +932,7 @@ FIXTURE_SETUP(dm_wait)
 	self->fd = -1;
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, leg_create(&self->leg, "leg", 8));
 	ASSERT_EQ(0, dm_create(&self->dm, "wait"));
 }

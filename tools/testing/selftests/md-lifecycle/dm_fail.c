@@ -68,7 +68,7 @@ FIXTURE_SETUP(dm_fail)
 		missing = "no multipath target";
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	for (i = 0; i < DISKS; i++) {
 		ASSERT_EQ(0, disk_create(&ctx.disks[i], 8,
 					 !ctx.multipath || disk_data_for_requests()));
@@ -538,7 +538,7 @@ FIXTURE_SETUP(dm_fail_path)
 		missing = "no multipath target";
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	for (i = 0; i < PATHS; i++)
 		ASSERT_EQ(0, disk_create(&self->disks[i], 8, false));
 	ASSERT_EQ(0, disk_create(&self->live, 8, false));

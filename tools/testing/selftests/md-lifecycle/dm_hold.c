@@ -38,7 +38,7 @@ FIXTURE_SETUP(dm_hold)
 	self->kmsg = -1;
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, disk_create(&self->disk, 8, false));
 	ASSERT_EQ(0, leg_create(&self->leg, "leg", 8));
 	ASSERT_EQ(0, dm_create(&self->dm, "hold"));
@@ -100,8 +100,7 @@ static void let_one_wait(struct __test_metadata *_metadata,
 {
 	ASSERT_EQ(0, task_start(&self->waiter, "DM_DEV_WAIT", wait_for_event,
 				&self->dm, -1));
-	ASSERT_EQ(0, task_blocked(&self->waiter));
-	ASSERT_TRUE(task_is_in(&self->waiter, "dev_wait"));
+	ASSERT_EQ(0, task_blocked_in(&self->waiter, "dev_wait"));
 }
 
 static long remove_it(struct task *task, void *dm)
@@ -204,8 +203,7 @@ static void let_remove_wait(struct __test_metadata *_metadata,
 {
 	ASSERT_EQ(0, leg_stall(&self->leg));
 	ASSERT_EQ(0, task_start(&self->task, "DM_TABLE_LOAD", load_snapshot, self, -1));
-	ASSERT_EQ(0, task_blocked(&self->task));
-	ASSERT_TRUE(task_is_in(&self->task, "table_load"));
+	ASSERT_EQ(0, task_blocked_in(&self->task, "table_load"));
 	ASSERT_EQ(0, task_start(&self->remover, "DM_DEV_REMOVE", remove_it,
 				&self->dm, -1));
 }
@@ -230,8 +228,7 @@ TEST_F(dm_hold, C10_remove_sleeps_until_a_load_is_done)
 	if (!have_snapshot())
 		SKIP(return, "no snapshot target");
 	let_remove_wait(_metadata, self);
-	EXPECT_EQ(0, task_blocked(&self->remover));
-	EXPECT_TRUE(task_is_in(&self->remover, "dm_destroy"));
+	EXPECT_EQ(0, task_blocked_in(&self->remover, "dm_destroy"));
 	let_remove_go_on(_metadata, self);
 }
 
@@ -344,7 +341,7 @@ FIXTURE_SETUP(dm_hold_rq)
 		missing = "no loop driver";
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, disk_create(&self->disk, 8, false));
 	ASSERT_EQ(0, leg_create(&self->leg, "leg", 8));
 	self->loop = loop_over(&self->leg.dm, &self->loop_minor);

@@ -93,7 +93,7 @@ FIXTURE_SETUP(dm_load)
 		missing = "no multipath target";
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	self->data = disk_data_for_requests();
 	ASSERT_EQ(0, disk_create(&self->disk, DISK_MIB, self->data));
 	ASSERT_EQ(0, disk_fill(&self->disk));
@@ -399,7 +399,7 @@ FIXTURE_SETUP(dm_swap)
 	self->fd = -1;
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, leg_create(&self->leg, "leg", DISK_MIB));
 	ASSERT_EQ(0, disk_create(&self->disk, DISK_MIB, false));
 	self->live = dm_linear(&self->leg.disk, SECTORS_PER_MIB);
@@ -547,7 +547,7 @@ FIXTURE_SETUP(dm_mode)
 		missing = "no snapshot target";
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, disk_create(&self->disks[0], DISK_MIB, true));
 	ASSERT_EQ(0, disk_fill(&self->disks[0]));
 	ASSERT_EQ(0, disk_create(&self->disks[1], DISK_MIB, true));

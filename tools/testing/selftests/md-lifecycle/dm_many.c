@@ -182,8 +182,7 @@ static void hung_load_start(struct __test_metadata *_metadata,
 	ASSERT_EQ(0, leg_create(&hung->leg, "leg", 8));
 	ASSERT_EQ(0, leg_stall(&hung->leg));
 	ASSERT_EQ(0, task_start(&hung->loader, "a load", load_snapshot, hung, -1));
-	ASSERT_EQ(0, task_blocked(&hung->loader));
-	ASSERT_TRUE(task_is_in(&hung->loader, "table_load"));
+	ASSERT_EQ(0, task_blocked_in(&hung->loader, "table_load"));
 }
 
 static void hung_load_end(struct hung_load *hung)
@@ -231,7 +230,7 @@ FIXTURE_SETUP(dm_many)
 		missing = "no snapshot target";
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, disk_create(&self->disk, 8, false));
 	ASSERT_EQ(0, disk_create(&self->other, 8, false));
 	/* All is done in the order of names: the first one is the one to hang. */
@@ -914,7 +913,7 @@ FIXTURE_SETUP(dm_leak)
 
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, disk_create(&self->disk, 8, false));
 }
 

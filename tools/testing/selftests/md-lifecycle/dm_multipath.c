@@ -102,7 +102,7 @@ FIXTURE_SETUP(dm_multipath)
 
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	for (i = 0; i < 3; i++)
 		ASSERT_EQ(0, disk_create(&self->disks[i], MIB, false));
 	ASSERT_EQ(0, dm_create(&self->dm, "multipath"));

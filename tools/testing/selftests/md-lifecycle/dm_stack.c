@@ -37,7 +37,7 @@ FIXTURE_SETUP(dm_stack)
 	self->fd = -1;
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, disk_create(&self->disk, 8, false));
 	ASSERT_EQ(0, make(&self->lower, "lower", self->disk.major, self->disk.minor));
 	ASSERT_EQ(0, make(&self->upper, "upper", self->lower.major, self->lower.minor));

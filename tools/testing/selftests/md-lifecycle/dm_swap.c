@@ -98,7 +98,7 @@ FIXTURE_SETUP(dm_swap)
 	}
 	for (i = 0; i < STEPS; i++)
 		ASSERT_STREQ(calls[i], self->stacks.functions[i]);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, disk_create(&self->disk, 8, false));
 	ASSERT_EQ(0, dm_create(&self->dm, "swap"));
 }
@@ -422,7 +422,7 @@ FIXTURE_SETUP(dm_swap_snapshot)
 		missing = "no snapshot target";
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, leg_create(&self->leg, "leg", LEG_MIB));
 	/* Of zeros: a persistent snapshot begins there. */
 	ASSERT_EQ(0, disk_create(&self->cow, LEG_MIB, true));
@@ -532,8 +532,7 @@ static void resume_up_to_the_origin(struct __test_metadata *_metadata,
 				self->fd));
 	ASSERT_EQ(0, task_blocked(&self->reader));
 	ASSERT_EQ(0, task_start(&self->resumer, "a resume", resume, self, -1));
-	ASSERT_EQ(0, task_blocked(&self->resumer));
-	ASSERT_TRUE(task_is_in(&self->resumer, "snapshot_resume"));
+	ASSERT_EQ(0, task_blocked_in(&self->resumer, "snapshot_resume"));
 }
 
 /*

@@ -165,8 +165,7 @@ static void load_up_to_the_node(struct __test_metadata *_metadata,
 	udev_settle();
 	ASSERT_EQ(0, dev_stall_start(&self->dev));
 	ASSERT_EQ(0, task_start(&self->loader, "TABLE_LOAD", load_in_task, self, -1));
-	ASSERT_EQ(0, task_blocked(&self->loader));
-	ASSERT_TRUE(task_is_in(&self->loader, "device_add"));
+	ASSERT_EQ(0, task_blocked_in(&self->loader, "device_add"));
 }
 
 /* While the disk is being added nobody is told anything, so nobody may wait. */
@@ -244,8 +243,7 @@ static void resume_up_to_the_origin(struct __test_metadata *_metadata,
 				self->fd));
 	ASSERT_EQ(0, task_blocked(&self->reader));
 	ASSERT_EQ(0, task_start(&self->resumer, "a resume", resume_in_task, self, -1));
-	ASSERT_EQ(0, task_blocked(&self->resumer));
-	ASSERT_TRUE(task_is_in(&self->resumer, "snapshot_resume"));
+	ASSERT_EQ(0, task_blocked_in(&self->resumer, "snapshot_resume"));
 }
 
 /* Nothing is sent after "remove", so nobody may wait for it. */

@@ -55,7 +55,7 @@ FIXTURE_SETUP(md_failing)
 	self->fd = -1;
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	for (i = 0; i < 3; i++)
 		ASSERT_EQ(0, disk_create(&self->disks[i], 8, false));
 	ASSERT_EQ(0, md_pick(&self->md));
@@ -109,8 +109,7 @@ TEST_F(md_failing, B1_stopped_before_a_failure_is_recorded)
 
 	ASSERT_EQ(0, task_start(&self->stopper, "STOP_ARRAY", stop, self, self->fd));
 	self->stuck = true;
-	ASSERT_EQ(0, task_blocked(&self->stopper));
-	ASSERT_TRUE(task_is_in(&self->stopper, "do_md_stop"));
+	ASSERT_EQ(0, task_blocked_in(&self->stopper, "do_md_stop"));
 	worker_stall_end(&self->workers);
 
 	EXPECT_EQ(0, task_result(&self->stopper));
@@ -163,7 +162,7 @@ FIXTURE_SETUP(md_deadlock)
 	self->stuck = true;
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, md_param_set("create_on_open", "Y", self->old_create,
 				  sizeof(self->old_create)));
 	ASSERT_EQ(0, md_pick(&self->md));

@@ -392,7 +392,7 @@ FIXTURE_SETUP(md_errno)
 	self->state = variant->state;
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	for (i = 0; i < 3; i++)
 		ASSERT_EQ(0, disk_create(&self->disks[i], 8, false));
 	ASSERT_EQ(0, md_param_set("create_on_open", "Y", self->old_create,

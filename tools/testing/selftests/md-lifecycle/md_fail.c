@@ -68,7 +68,7 @@ static void set_up(struct __test_metadata *_metadata, const struct array_op *op)
 	ctx.shape.persistent = op->kind >= PERSISTENT;
 	ctx.nr = op->nr;
 	ctx.kind = op->kind;
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	for (i = 0; i < ctx.nr; i++)
 		ASSERT_EQ(0, disk_create(&ctx.disks[i], DISK_MIB, ctx.shape.persistent));
 	ASSERT_EQ(0, md_param_set("create_on_open", "Y", ctx.old_create,

@@ -60,7 +60,7 @@ FIXTURE_SETUP(md_grace)
 	if (stacks_start(&self->stacks, waits, ARRAY_SIZE(waits)))
 		SKIP(return, "no kprobes");
 	/* What udev does to disks and arrays is no cost of md's. */
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	for (i = 0; i < MANY; i++)
 		ASSERT_EQ(0, disk_create(&self->disks[i], 4, false));
 	ASSERT_EQ(0, md_pick(&self->md));

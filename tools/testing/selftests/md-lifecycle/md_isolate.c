@@ -87,8 +87,7 @@ static void stall_writeback(struct __test_metadata *_metadata, struct sick *sick
 	ASSERT_EQ(0, leg_stall(&sick->leg));
 	ASSERT_EQ(4096, pwrite(sick->fd, block, sizeof(block), 0));
 	ASSERT_EQ(0, task_start(&sick->stopper, "STOP_ARRAY", stop, sick, sick->fd));
-	ASSERT_EQ(0, task_blocked(&sick->stopper));
-	ASSERT_TRUE(task_is_in(&sick->stopper, "md_ioctl"));
+	ASSERT_EQ(0, task_blocked_in(&sick->stopper, "md_ioctl"));
 }
 
 static void stall_deletion(struct __test_metadata *_metadata, struct sick *sick)
@@ -145,7 +144,7 @@ FIXTURE_SETUP(md_isolate)
 		missing = worker_stall_missing();
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, md_param_set("create_on_open", "Y", self->old_create,
 				  sizeof(self->old_create)));
 	ASSERT_EQ(0, disk_create(&self->disks[0], 8, false));
@@ -345,7 +344,7 @@ FIXTURE_SETUP(md_isolate_number)
 	self->sick.fd = -1;
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, md_param_set("create_on_open", "Y", self->old_create,
 				  sizeof(self->old_create)));
 	ASSERT_EQ(0, md_pick(&self->other));

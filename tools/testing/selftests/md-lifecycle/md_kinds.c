@@ -382,7 +382,7 @@ FIXTURE_SETUP(md_kinds)
 	if (hog_start(&self->hog))
 		SKIP(return, "no real-time scheduling");
 	hog_stop(&self->hog);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	for (i = 0; i < MEMBERS; i++)
 		ASSERT_EQ(0, disk_create(&self->disks[i], DISK_MIB, true));
 	if (variant->partitionable && md_autoload_missing())
@@ -487,7 +487,7 @@ FIXTURE_SETUP(md_stale)
 	self->new = -1;
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, disk_create(&self->disks[0], 8, true));
 	ASSERT_EQ(0, disk_create(&self->disks[1], 8, true));
 	ASSERT_EQ(0, md_pick(&self->md));
@@ -599,7 +599,7 @@ FIXTURE_SETUP(md_busy)
 		SKIP(return, "%s", missing);
 	if (variant->mounted && !have_command("mkfs.ext4"))
 		SKIP(return, "no mkfs.ext4");
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, disk_create(&self->disks[0], 8, true));
 	ASSERT_EQ(0, disk_create(&self->disks[1], 8, true));
 	ASSERT_EQ(0, md_pick(&self->md));
@@ -708,7 +708,7 @@ FIXTURE_SETUP(md_unreadable)
 	self->fd = -1;
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	for (i = 0; i < 3; i++)
 		ASSERT_EQ(0, disk_create(&self->disks[i], 8, false));
 	ASSERT_EQ(0, md_pick(&self->md));

@@ -35,7 +35,7 @@ FIXTURE_SETUP(md_mdstat)
 	self->kmsg = -1;
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, md_pick_name(&self->md));
 	self->kmsg = kmsg_open();
 	ASSERT_LE(0, self->kmsg);

@@ -80,8 +80,7 @@ static void hold_lock(struct __test_metadata *_metadata, struct array *array)
 {
 	ASSERT_EQ(0, leg_stall(&array->leg));
 	ASSERT_EQ(0, task_start(&array->holder, "new_dev", add_leg, array, -1));
-	ASSERT_EQ(0, task_blocked(&array->holder));
-	ASSERT_TRUE(task_is_in(&array->holder, "md_import_device"));
+	ASSERT_EQ(0, task_blocked_in(&array->holder, "md_import_device"));
 }
 
 static long stop_and_close(struct task *task, void *arg)
@@ -93,12 +92,13 @@ static long stop_and_close(struct task *task, void *arg)
 	return ret;
 }
 
-static void let_stop_wait(struct __test_metadata *_metadata, struct array *array)
+static void let_stop_wait(struct __test_metadata *_metadata, struct array *array,
+			  const char *where)
 {
 	ASSERT_EQ(0, task_start(&array->stopper, "the stop", stop_and_close,
 				array, array->fd));
 	array_close(array);
-	ASSERT_EQ(0, task_blocked(&array->stopper));
+	ASSERT_EQ(0, task_blocked_in(&array->stopper, where));
 }
 
 /* --- to run it --- */
@@ -122,7 +122,7 @@ FIXTURE_SETUP(md_races_run)
 	self->array.fd = -1;
 	if (races_missing())
 		SKIP(return, "%s", races_missing());
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, md_param_set("create_on_open", "Y", self->old_create,
 				  sizeof(self->old_create)));
 	array_setup(_metadata, &self->array, "leg");
@@ -166,7 +166,7 @@ TEST_F(md_races_run, B14_run_while_a_stop_waits)
 	ASSERT_EQ(0, task_start(&array->other, "a second opener", open_and_run,
 				&arg, -1));
 	ASSERT_EQ(0, task_blocked(&array->other));
-	let_stop_wait(_metadata, array);
+	let_stop_wait(_metadata, array, "md_ioctl");
 	leg_release(&array->leg);
 	EXPECT_EQ(-EBUSY, task_result(&array->other));
 	EXPECT_EQ(0, task_result(&array->stopper));
@@ -190,7 +190,7 @@ FIXTURE_SETUP(md_races_start)
 	self->leg_fd = -1;
 	if (races_missing())
 		SKIP(return, "%s", races_missing());
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, md_param_set("create_on_open", "Y", self->old_create,
 				  sizeof(self->old_create)));
 	ASSERT_EQ(0, disk_create(&array->disks[0], 8, false));
@@ -232,8 +232,7 @@ TEST_F(md_races_start, B14_stop_while_it_is_started)
 		  pwrite(self->leg_fd, page, sizeof(page), 0));
 	ASSERT_EQ(0, task_start(&array->other, "a second opener", open_and_run,
 				&arg, -1));
-	ASSERT_EQ(0, task_blocked(&array->other));
-	ASSERT_TRUE(task_is_in(&array->other, "md_run"));
+	ASSERT_EQ(0, task_blocked_in(&array->other, "md_run"));
 
 	ASSERT_EQ(0, task_start(&array->stopper, "the stop", stop_and_close,
 				array, array->fd));
@@ -260,7 +259,7 @@ FIXTURE_SETUP(md_races_readonly)
 	self->array.fd = -1;
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, md_param_set("create_on_open", "Y", self->old_create,
 				  sizeof(self->old_create)));
 	array_setup(_metadata, &self->array, "leg");
@@ -320,12 +319,10 @@ TEST_F(md_races_readonly, B1_readonly_while_a_stop_waits)
 
 	ASSERT_EQ(0, task_start(&array->other, "readonly", set_readonly, array,
 				-1));
-	ASSERT_EQ(0, task_blocked(&array->other));
-	ASSERT_TRUE(task_is_in(&array->other, "array_state_store"));
+	ASSERT_EQ(0, task_blocked_in(&array->other, "array_state_store"));
 
 	/* The stop has the lock now, and waits for the thread to end. */
-	let_stop_wait(_metadata, array);
-	ASSERT_TRUE(task_is_in(&array->stopper, "kthread_stop"));
+	let_stop_wait(_metadata, array, "kthread_stop");
 	EXPECT_FALSE(task_done(&array->other));
 	worker_stall_end(&self->workers);
 	EXPECT_EQ(-ENODEV, task_result(&array->other));
@@ -347,8 +344,7 @@ TEST_F(md_races_readonly, B14_write_behind_a_stop)
 
 	ASSERT_EQ(0, md_run(array->fd));
 	stall_thread(_metadata, self);
-	let_stop_wait(_metadata, array);
-	ASSERT_TRUE(task_is_in(&array->stopper, "kthread_stop"));
+	let_stop_wait(_metadata, array, "kthread_stop");
 	ASSERT_EQ(0, task_start(&array->other, "layout", set_layout, array, -1));
 	ASSERT_EQ(0, task_blocked(&array->other));
 	worker_stall_end(&self->workers);
@@ -370,7 +366,7 @@ FIXTURE_SETUP(md_races_closing)
 	self->array.fd = -1;
 	if (races_missing())
 		SKIP(return, "%s", races_missing());
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, md_param_set("create_on_open", "Y", self->old_create,
 				  sizeof(self->old_create)));
 	array_setup(_metadata, &self->array, "leg");
@@ -417,11 +413,10 @@ TEST_F(md_races_closing, C7_only_who_closes_lets_open)
 	ASSERT_EQ(0, md_attr_write(&array->md, "array_state", "readonly"));
 	open_once(_metadata, array);
 	hold_lock(_metadata, array);
-	let_stop_wait(_metadata, array);
+	let_stop_wait(_metadata, array, "md_ioctl");
 	ASSERT_EQ(0, task_start(&self->writer, "readonly", set_readonly, array,
 				-1));
-	ASSERT_EQ(0, task_blocked(&self->writer));
-	ASSERT_TRUE(task_is_in(&self->writer, "array_state_store"));
+	ASSERT_EQ(0, task_blocked_in(&self->writer, "array_state_store"));
 	ASSERT_EQ(0, task_kill(&self->writer));
 
 	ASSERT_EQ(0, task_start(&self->opener, "open", open_readonly, array, -1));
@@ -441,8 +436,7 @@ TEST_F(md_races_closing, C7_opened_after_a_clear_was_killed)
 	open_once(_metadata, array);
 	hold_lock(_metadata, array);
 	ASSERT_EQ(0, task_start(&self->writer, "clear", clear, array, -1));
-	ASSERT_EQ(0, task_blocked(&self->writer));
-	ASSERT_TRUE(task_is_in(&self->writer, "array_state_store"));
+	ASSERT_EQ(0, task_blocked_in(&self->writer, "array_state_store"));
 	ASSERT_EQ(0, task_kill(&self->writer));
 
 	ASSERT_EQ(0, task_start(&self->opener, "open", open_readonly, array, -1));
@@ -463,7 +457,7 @@ FIXTURE_SETUP(md_races_member)
 	self->arrays[1].fd = -1;
 	if (races_missing())
 		SKIP(return, "%s", races_missing());
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, md_param_set("create_on_open", "Y", self->old_create,
 				  sizeof(self->old_create)));
 	ASSERT_EQ(0, leg_create(&self->dev.leg, "dev", 8));
@@ -517,7 +511,7 @@ TEST_F(md_races_member, B11_array_added_to_itself_while_a_stop_waits)
 
 	hold_lock(_metadata, array);
 	let_adder_wait(_metadata, array, array);
-	let_stop_wait(_metadata, array);
+	let_stop_wait(_metadata, array, "md_ioctl");
 	leg_release(&array->leg);
 	EXPECT_EQ(-EBUSY, task_result(&array->other));
 	EXPECT_EQ(0, task_result(&array->stopper));
@@ -538,7 +532,7 @@ TEST_F(md_races_member, B11_arrays_added_crosswise_while_their_stops_wait)
 	for (i = 0; i < 2; i++)
 		let_adder_wait(_metadata, &arrays[i], &arrays[!i]);
 	for (i = 0; i < 2; i++)
-		let_stop_wait(_metadata, &arrays[i]);
+		let_stop_wait(_metadata, &arrays[i], "md_ioctl");
 	ASSERT_EQ(0, dev_stall_start(&self->dev));
 	for (i = 0; i < 2; i++)
 		leg_release(&arrays[i].leg);

@@ -124,7 +124,7 @@ FIXTURE_SETUP(md_why)
 	self->kmsg = -1;
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, disk_create(&self->disks[0], 8, true));
 	ASSERT_EQ(0, disk_create(&self->disks[1], 8, true));
 	ASSERT_EQ(0, md_pick(&self->md));
@@ -725,7 +725,7 @@ FIXTURE_SETUP(dm_why)
 	self->fd = -1;
 	if (missing)
 		SKIP(return, "%s", missing);
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, disk_create(&self->disk, 8, false));
 	ASSERT_EQ(0, leg_create(&self->leg, "leg", 8));
 	ASSERT_EQ(0, dm_create(&self->dm, "why"));
@@ -832,8 +832,7 @@ static void let_a_load_hang(struct __test_metadata *_metadata,
 {
 	ASSERT_EQ(0, leg_stall(&self->leg));
 	ASSERT_EQ(0, task_start(&self->task, "DM_TABLE_LOAD", load_snapshot, self, -1));
-	ASSERT_EQ(0, task_blocked(&self->task));
-	ASSERT_TRUE(task_is_in(&self->task, "table_load"));
+	ASSERT_EQ(0, task_blocked_in(&self->task, "table_load"));
 }
 
 static void expect_removing(struct __test_metadata *_metadata,

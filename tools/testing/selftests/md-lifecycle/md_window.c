@@ -89,7 +89,7 @@ static int map_first_sectors(const struct dm_dev *dm, unsigned int major,
 static void window_setup(struct __test_metadata *_metadata, struct window *w)
 {
 	w->paused = true;
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, md_param_set("create_on_open", "Y", w->old_create,
 				  sizeof(w->old_create)));
 	ASSERT_EQ(0, disk_create(&w->disks[0], 8, false));
@@ -355,8 +355,7 @@ static void stall_writeback(struct __test_metadata *_metadata, struct window *w,
 	ASSERT_EQ(0, leg_stall(&w->leg));
 	ASSERT_EQ(4096, pwrite(w->fd, block, sizeof(block), 0));
 	ASSERT_EQ(0, task_start(&w->stopper, "the stop", fn, w, w->fd));
-	ASSERT_EQ(0, task_blocked(&w->stopper));
-	ASSERT_TRUE(task_is_in(&w->stopper, "md_ioctl"));
+	ASSERT_EQ(0, task_blocked_in(&w->stopper, "md_ioctl"));
 }
 
 static long add_by_sysfs(struct task *task, void *arg)
@@ -378,16 +377,13 @@ static void stall_lock(struct __test_metadata *_metadata, struct window *w,
 	start(_metadata, w, &persistent, &w->disks[1]);
 	ASSERT_EQ(0, leg_stall(&w->leg));
 	ASSERT_EQ(0, task_start(&w->holder, "new_dev", add_by_sysfs, w, -1));
-	ASSERT_EQ(0, task_blocked(&w->holder));
-	ASSERT_TRUE(task_is_in(&w->holder, "md_import_device"));
+	ASSERT_EQ(0, task_blocked_in(&w->holder, "md_import_device"));
 	if (close_it) {
 		close(w->fd);
 		w->fd = -1;
 	}
 	ASSERT_EQ(0, task_start(&w->stopper, "the stop", fn, w, w->fd));
-	ASSERT_EQ(0, task_blocked(&w->stopper)) {
-		TH_LOG("the stop: %ld", task_result(&w->stopper));
-	}
+	ASSERT_EQ(0, task_blocked(&w->stopper));
 }
 
 /* The stop is the task's: nobody else has the array open. */
@@ -444,8 +440,7 @@ static void stall_disk_lock(struct __test_metadata *_metadata, struct window *w)
 	start(_metadata, w, &mirror, &w->leg.disk);
 	ASSERT_EQ(0, dev_stall_start(&w->dev));
 	ASSERT_EQ(0, task_start(&w->adder, "BLKPG", add_partition, w, w->fd));
-	ASSERT_EQ(0, task_blocked(&w->adder));
-	ASSERT_TRUE(task_is_in(&w->adder, "bdev_add_partition"));
+	ASSERT_EQ(0, task_blocked_in(&w->adder, "bdev_add_partition"));
 	leave_it_to(_metadata, w, stop_and_close);
 	ASSERT_NE(0, task_find("del_gendisk"));
 }

@@ -43,7 +43,7 @@ FIXTURE_SETUP(module_dm)
 	if (missing)
 		SKIP(return, "%s", missing);
 	self->paused = true;
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	if (module_unload_dm())
 		SKIP(return, "device mapper is in use");
 	ASSERT_EQ(0, module_load("dm_mod"));

@@ -48,7 +48,7 @@ FIXTURE_SETUP(module_md)
 	if (missing)
 		SKIP(return, "%s", missing);
 	self->paused = true;
-	udev_pause();
+	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, disk_create(&self->disks[0], 8, false));
 	ASSERT_EQ(0, disk_create(&self->disks[1], 8, false));
 	if (module_unload_md())
@@ -293,9 +293,7 @@ static void start_unload(struct __test_metadata *_metadata,
 			 struct _test_data_module_md *self)
 {
 	ASSERT_EQ(0, task_start(&self->rmmod, "rmmod", unload, "md_mod", -1));
-	ASSERT_EQ(0, task_blocked(&self->rmmod)) {
-		TH_LOG("rmmod: %ld", task_result(&self->rmmod));
-	}
+	ASSERT_EQ(0, task_blocked(&self->rmmod));
 }
 
 static long open_node(struct task *task, void *arg)
@@ -386,8 +384,7 @@ TEST_F(module_md, C8_unload_waits_for_a_write_to_an_attribute)
 	ASSERT_EQ(0, md_attr_write(&self->md, "metadata_version", "0.90"));
 	ASSERT_EQ(0, leg_stall(&self->leg));
 	ASSERT_EQ(0, task_start(&self->user, "new_dev", add_member, self, -1));
-	ASSERT_EQ(0, task_blocked(&self->user));
-	ASSERT_TRUE(task_is_in(&self->user, "md_import_device"));
+	ASSERT_EQ(0, task_blocked_in(&self->user, "md_import_device"));
 	start_unload(_metadata, self);
 
 	leg_release(&self->leg);

@@ -70,9 +70,10 @@ bool have_command(const char *name);
 /*
  * Keep udevd, if there is one, out of a test that is about something else: wait
  * until it has nothing to do and nothing open; and let it begin nothing new.
+ * -ETIMEDOUT, and it goes on, if it does not come to an end.
  */
 void udev_settle(void);
-void udev_pause(void);
+int udev_pause(void);
 void udev_resume(void);
 
 uint64_t now_ms(void);

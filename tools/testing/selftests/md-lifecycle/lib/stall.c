@@ -98,9 +98,7 @@ int dev_stall_start(struct dev_stall *stall)
 				 page, -1);
 	munmap(page, 4096);
 	if (!ret)
-		ret = task_blocked(&stall->reader);
-	if (!ret && !task_is_in(&stall->reader, "iterate_dir"))
-		ret = -ESRCH;
+		ret = task_blocked_in(&stall->reader, "iterate_dir");
 	return ret;
 }
 

@@ -95,7 +95,38 @@ static long long sleeping_since(pid_t pid)
 	return state == 'D' || state == 'S' ? switches : -1;
 }
 
-static int wait_asleep(pid_t pid, const struct task *task)
+static FILE *stack_open(pid_t pid)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/stack", pid);
+	return fopen(path, "re");
+}
+
+static bool stack_has(pid_t pid, const char *function)
+{
+	size_t len = strlen(function);
+	bool found = false;
+	char line[256], *at;
+	FILE *f;
+
+	f = stack_open(pid);
+	if (!f)
+		return false;
+	/* Lines are "[<0>] function+0x1/0x2", or "function.part.0+...". */
+	while (!found && fgets(line, sizeof(line), f)) {
+		at = strchr(line, ' ');
+		if (!at)
+			continue;
+		at += 1 + strspn(at + 1, "_");
+		found = !strncmp(at, function, len) &&
+			(at[len] == '+' || at[len] == '.');
+	}
+	fclose(f);
+	return found;
+}
+
+static int wait_asleep(pid_t pid, const struct task *task, const char *function)
 {
 	uint64_t end = now_ms() + DEADLINE_MS, since = now_ms();
 	long long last = -1, now;
@@ -106,7 +137,8 @@ static int wait_asleep(pid_t pid, const struct task *task)
 		now = sleeping_since(pid);
 		if (now < 0 || now != last)
 			since = now_ms();
-		else if (now_ms() - since >= STILL_MS)
+		else if (now_ms() - since >= STILL_MS &&
+			 (!function || stack_has(pid, function)))
 			return 0;
 		last = now;
 		if (now_ms() > end)
@@ -138,43 +170,24 @@ long task_write_node(struct task *task, void *arg)
 
 int task_blocked(struct task *task)
 {
-	return wait_asleep(task->pid, task);
+	return task_blocked_in(task, NULL);
+}
+
+int task_blocked_in(struct task *task, const char *function)
+{
+	int ret = wait_asleep(task->pid, task, function);
+
+	if (ret == -EALREADY)
+		printf("# %s has ended: %ld\n", task->what, task->shared->ret);
+	else if (ret)
+		task_report(task);
+	fflush(stdout);
+	return ret;
 }
 
 int thread_asleep(pid_t pid)
 {
-	return wait_asleep(pid, NULL);
-}
-
-static FILE *stack_open(pid_t pid)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "/proc/%d/stack", pid);
-	return fopen(path, "re");
-}
-
-static bool stack_has(pid_t pid, const char *function)
-{
-	size_t len = strlen(function);
-	bool found = false;
-	char line[256], *at;
-	FILE *f;
-
-	f = stack_open(pid);
-	if (!f)
-		return false;
-	/* Lines are "[<0>] function+0x1/0x2", or "function.part.0+...". */
-	while (!found && fgets(line, sizeof(line), f)) {
-		at = strchr(line, ' ');
-		if (!at)
-			continue;
-		at += 1 + strspn(at + 1, "_");
-		found = !strncmp(at, function, len) &&
-			(at[len] == '+' || at[len] == '.');
-	}
-	fclose(f);
-	return found;
+	return wait_asleep(pid, NULL, NULL);
 }
 
 bool task_is_in(const struct task *task, const char *function)

@@ -36,10 +36,12 @@ long task_read(struct task *task, void *arg);
 long task_write_node(struct task *task, void *arg);
 
 /*
- * Wait until it waits for something in the kernel: 0; -EALREADY if @fn has
- * returned; -ETIMEDOUT if it does neither.
+ * Wait until it waits for something in the kernel, called by @function (as of
+ * task_is_in()): 0; -EALREADY if @fn has returned, and then says what;
+ * -ETIMEDOUT if it does neither, and then says where it is.
  */
 int task_blocked(struct task *task);
+int task_blocked_in(struct task *task, const char *function);
 
 /* Wait until any other task, a kernel thread say, has nothing to do. */
 int thread_asleep(pid_t pid);

@@ -103,25 +103,38 @@ void udev_settle(void)
 }
 
 /* udevd hangs up on its clients now and then ("Broken pipe"): ask again. */
-static void udev_control(const char *option)
+static int udev_control(const char *option)
 {
-	int i;
+	int ret, tries = 5;
 
-	if (!path_exists("/run/udev/control"))
-		return;
-	for (i = 0; i < 5 && run("udevadm control %s", option); i++)
-		;
+	do {
+		ret = run("udevadm control %s", option);
+	} while (ret && --tries);
+	return ret;
 }
 
-void udev_pause(void)
+int udev_pause(void)
 {
-	udev_settle();
-	udev_control("--stop-exec-queue");
+	uint64_t end = now_ms() + 10 * DEADLINE_MS;
+
+	if (!path_exists("/run/udev/control"))
+		return 0;
+	for (;;) {
+		udev_settle();
+		if (!udev_control("--stop-exec-queue") &&
+		    !path_exists("/run/udev/queue"))
+			return 0;
+		/* Something came in between, and may have been begun. */
+		udev_resume();
+		if (now_ms() > end)
+			return -ETIMEDOUT;
+	}
 }
 
 void udev_resume(void)
 {
-	udev_control("--start-exec-queue");
+	if (path_exists("/run/udev/control"))
+		udev_control("--start-exec-queue");
 }
 
 uint64_t now_ms(void)
