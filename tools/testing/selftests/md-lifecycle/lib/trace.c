@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/membarrier.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "lifecycle.h"
@@ -314,4 +316,31 @@ void events_stop(struct events *events)
 	snprintf(buf, sizeof(buf), TRACING "/instances/%s", events->name);
 	rmdir(buf);
 	events->name[0] = '\0';
+}
+
+static void look_for_caller(void *arg, unsigned int function, pid_t pid,
+			    const char *stack)
+{
+	const char *caller = strchr(stack, '\n');
+
+	if (caller && caller[1])
+		*(bool *)arg = true;
+}
+
+/*
+ * A probe is a breakpoint, of which the stack is not known, until the kernel has
+ * made it a jump; those that were set together all at once.
+ */
+bool stacks_have_callers(struct stacks *stacks)
+{
+	uint64_t end = now_ms() + DEADLINE_MS;
+	bool callers = false;
+
+	do {
+		syscall(__NR_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+		/* With one CPU it does not call synchronize_rcu(). */
+		if (stacks_read(stacks, look_for_caller, &callers) <= 0)
+			return true;
+	} while (!callers && now_ms() < end);
+	return callers;
 }

@@ -37,6 +37,12 @@ struct stacks {
 int stacks_start(struct stacks *stacks, const char *const *functions, int nr);
 
 /*
+ * Wait until callers are told, for which synchronize_rcu() has to be one of the
+ * functions. With KCSAN they never are.
+ */
+bool stacks_have_callers(struct stacks *stacks);
+
+/*
  * Tell @seen of each call since the start or the last time: which of the
  * functions, the caller's process, and the functions on its stack, a line each.
  * Returns how many calls there were.
