@@ -524,7 +524,7 @@ FIXTURE_SETUP(dm_device_slow)
 {
 	const char *missing = dm_missing() ?: task_missing();
 
-	if (!missing && !path_exists("/dev/loop-control"))
+	if (!missing && !have_loop())
 		missing = "no loop driver";
 	if (missing)
 		SKIP(return, "%s", missing);
@@ -685,7 +685,7 @@ FIXTURE_SETUP(dm_device_failed)
 {
 	const char *missing = dm_missing() ?: task_missing();
 
-	if (!missing && !path_exists("/dev/loop-control"))
+	if (!missing && !have_loop())
 		missing = "no loop driver";
 	if (missing)
 		SKIP(return, "%s", missing);

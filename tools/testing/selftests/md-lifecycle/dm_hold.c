@@ -217,15 +217,10 @@ static void let_remove_go_on(struct __test_metadata *_metadata,
 	EXPECT_EQ(0, task_result(&self->remover));
 }
 
-static bool have_snapshot(void)
-{
-	return kernel_has("snapshot_ctr");
-}
-
 /* It sleeps until the last reference is put: it does not look every now and then. */
 TEST_F(dm_hold, C10_remove_sleeps_until_a_load_is_done)
 {
-	if (!have_snapshot())
+	if (!dm_has_target("snapshot"))
 		SKIP(return, "no snapshot target");
 	let_remove_wait(_metadata, self);
 	EXPECT_EQ(0, task_blocked_in(&self->remover, "dm_destroy"));
@@ -238,7 +233,7 @@ TEST_F(dm_hold, C10_remove_that_waits_says_so)
 	char text[64];
 	int said = 0;
 
-	if (!have_snapshot())
+	if (!dm_has_target("snapshot"))
 		SKIP(return, "no snapshot target");
 	self->kmsg = kmsg_open();
 	ASSERT_LE(0, self->kmsg);
@@ -259,7 +254,7 @@ TEST_F(dm_hold, B3_name_is_free_while_a_removal_waits)
 {
 	struct dm_dev again;
 
-	if (!have_snapshot())
+	if (!dm_has_target("snapshot"))
 		SKIP(return, "no snapshot target");
 	let_remove_wait(_metadata, self);
 	task_blocked(&self->remover);
@@ -285,7 +280,7 @@ TEST_F(dm_hold, B11_life_of_another_device_while_a_removal_waits)
 {
 	struct task life = {};
 
-	if (!have_snapshot())
+	if (!dm_has_target("snapshot"))
 		SKIP(return, "no snapshot target");
 	let_remove_wait(_metadata, self);
 	EXPECT_EQ(0, task_start(&life, "life of another device", whole_life, self, -1));
@@ -337,7 +332,7 @@ FIXTURE_SETUP(dm_hold_rq)
 	const char *missing = dm_missing() ?: task_missing();
 
 	self->loop = -1;
-	if (!missing && !path_exists("/dev/loop-control"))
+	if (!missing && !have_loop())
 		missing = "no loop driver";
 	if (missing)
 		SKIP(return, "%s", missing);
@@ -456,7 +451,7 @@ TEST_F(dm_hold, B18_removal_is_traced)
 	struct seen seen;
 	unsigned int i;
 
-	if (!have_snapshot())
+	if (!dm_has_target("snapshot"))
 		SKIP(return, "no snapshot target");
 	for (i = 0; i < ARRAY_SIZE(names); i++)
 		ASSERT_EQ(0, events_start(&events[i], names[i]));

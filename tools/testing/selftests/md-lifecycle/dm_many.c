@@ -226,7 +226,7 @@ FIXTURE_SETUP(dm_many)
 
 	for (i = 0; i < NR_DEVS; i++)
 		self->fds[i] = -1;
-	if (!missing && !kernel_has("snapshot_ctr"))
+	if (!missing && !dm_has_target("snapshot"))
 		missing = "no snapshot target";
 	if (missing)
 		SKIP(return, "%s", missing);

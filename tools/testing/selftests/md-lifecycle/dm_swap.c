@@ -129,12 +129,6 @@ static int load(struct _test_data_dm_swap *self, const char *type)
 	return dm_load(&self->dm, &row, 1);
 }
 
-/* A target whose I/O needs memory of its own, unlike linear's. */
-static bool have_flakey(void)
-{
-	return kernel_has("flakey_ctr");
-}
-
 static bool on_stack(const char *stack, const char *function)
 {
 	size_t len = strlen(function);
@@ -288,7 +282,7 @@ TEST_F(dm_swap, B22_no_pool_is_freed_while_io_is_held_up)
 	struct cost cost;
 	unsigned int i;
 
-	if (!have_flakey())
+	if (!dm_has_target("flakey"))
 		SKIP(return, "no flakey target");
 	start(_metadata, self, "linear");
 	for (i = 0; i < ARRAY_SIZE(types); i++) {
@@ -381,7 +375,7 @@ TEST_F(dm_swap, B22_reads_while_tables_are_swapped)
 	uint64_t us[SWAPS];
 	unsigned int i, j, k;
 
-	if (!have_flakey())
+	if (!dm_has_target("flakey"))
 		SKIP(return, "no flakey target");
 	start(_metadata, self, "linear");
 	stacks_stop(&self->stacks);	/* they cost time */

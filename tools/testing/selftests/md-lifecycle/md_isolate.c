@@ -286,7 +286,7 @@ static long open_loop(struct task *task, void *arg)
  */
 TEST_F(md_isolate, B11_open_makes_a_loop_device)
 {
-	if (!path_exists("/dev/loop-control"))
+	if (!have_loop())
 		SKIP(return, "no loop driver");
 	if (path_exists("/sys/dev/block/7:%d", LOOP_NR))
 		SKIP(return, "loop%d is there", LOOP_NR);

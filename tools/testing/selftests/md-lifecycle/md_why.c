@@ -424,9 +424,10 @@ TEST_F(md_why, under_a_loop_device)
 	int fd, nr;
 
 	start_and_close(_metadata, self);
-	fd = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
-	if (fd < 0)
+	if (!have_loop())
 		SKIP(return, "no loop driver");
+	fd = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, fd);
 	nr = ioctl(fd, LOOP_CTL_GET_FREE);
 	close(fd);
 	ASSERT_LE(0, nr);
@@ -847,7 +848,7 @@ static void expect_removing(struct __test_metadata *_metadata,
 
 TEST_F(dm_why, a_removal_that_waits_for_a_load)
 {
-	if (!kernel_has("snapshot_ctr"))
+	if (!dm_has_target("snapshot"))
 		SKIP(return, "no snapshot target");
 	make_linear(_metadata, self);
 	let_a_load_hang(_metadata, self);
@@ -881,7 +882,7 @@ TEST_F(dm_why, a_removal_that_waits_for_its_node)
 
 TEST_F(dm_why, a_deferred_removal_that_waits_for_a_load)
 {
-	if (!kernel_has("snapshot_ctr"))
+	if (!dm_has_target("snapshot"))
 		SKIP(return, "no snapshot target");
 	make_linear(_metadata, self);
 	self->fd = dm_open(&self->dm, O_RDONLY);

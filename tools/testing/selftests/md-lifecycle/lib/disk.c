@@ -20,6 +20,13 @@ const char *disk_missing(void)
 	return path_exists(NULLB) ? NULL : "no null_blk with configfs";
 }
 
+bool have_loop(void)
+{
+	if (!path_exists("/dev/loop-control"))
+		run("modprobe -q loop");
+	return path_exists("/dev/loop-control");
+}
+
 bool disk_data_for_requests(void)
 {
 	return !path_exists("/proc/lockdep");

@@ -107,6 +107,9 @@ struct disk {
 /* Why there can be none here, or NULL. */
 const char *disk_missing(void);
 
+/* Can there be loop devices? */
+bool have_loop(void);
+
 /* Make a disk of @mib MiB; with @data one that keeps what is written. */
 int disk_create(struct disk *disk, unsigned int mib, bool data);
 
