@@ -522,7 +522,8 @@ TEST_F(dm_many, B16_all_drains_begin_before_the_first_is_waited_for)
 	struct drains drains = { .mark = 0 };
 
 	if (stacks_start(&self->stacks, functions, 2) || self->stacks.nr != 2)
-		SKIP(return, "no kprobes on %s and %s", functions[0], functions[1]);
+		SKIP(return, "no kprobes on %s and %s that tell callers",
+		     functions[0], functions[1]);
 	ASSERT_EQ(0, remove_all(0));
 	ASSERT_LT(0, stacks_read(&self->stacks, seen_drain, &drains));
 	ASSERT_EQ(NR_DEVS, drains.marked);

@@ -90,19 +90,18 @@ FIXTURE_SETUP(dm_swap)
 
 	if (missing)
 		SKIP(return, "%s", missing);
-	if (stacks_start(&self->stacks, calls, CALLS))
-		SKIP(return, "no kprobes");
-	if (!stacks_have_callers(&self->stacks)) {
-		stacks_stop(&self->stacks);
-		SKIP(return, "probes tell no callers");
+	ASSERT_EQ(0, udev_pause());
+	if (stacks_start(&self->stacks, calls, CALLS)) {
+		udev_resume();
+		SKIP(return, "no kprobes that tell callers");
 	}
 	if (path_exists("/proc/lockdep") && !probed(&self->stacks, LOCKDEP)) {
 		stacks_stop(&self->stacks);
+		udev_resume();
 		SKIP(return, "lockdep's waits for RCU cannot be told from others");
 	}
 	for (i = 0; i < STEPS; i++)
 		ASSERT_STREQ(calls[i], self->stacks.functions[i]);
-	ASSERT_EQ(0, udev_pause());
 	ASSERT_EQ(0, disk_create(&self->disk, 8, false));
 	ASSERT_EQ(0, dm_create(&self->dm, "swap"));
 }
@@ -171,7 +170,9 @@ static void note_call(void *arg, unsigned int function, pid_t pid, const char *s
 	if (!cost->in_lockdep && !on_stack(stack, "bdi_unregister") &&
 	    !on_stack(stack, "del_gendisk") && !on_stack(stack, "kmem_cache_destroy")) {
 		cost->other_rcu++;
-		ksft_print_msg("a wait for RCU, in:\n%s\n", stack);
+		ksft_print_msg("a wait for RCU, by %.*s\n",
+			       (int)strcspn(caller + !!*caller, "\n"),
+			       caller + !!*caller);
 	}
 	cost->in_lockdep = false;
 }

@@ -170,8 +170,10 @@ FIXTURE_SETUP(md_deadlock)
 	ASSERT_EQ(0, task_start(&self->adder, "an open", open_member, self, -1));
 	ret = task_result(&self->adder);
 	task_end(&self->adder);
-	if (ret == -ETIMEDOUT)
+	if (ret == -ETIMEDOUT) {
+		udev_resume();
 		SKIP(return, "opens hang for good since the last test");
+	}
 	ASSERT_EQ(0, ret);
 	self->stuck = false;
 	ASSERT_STREQ("", md_left_in_the_end(&self->member));

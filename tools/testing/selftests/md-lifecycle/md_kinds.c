@@ -382,11 +382,11 @@ FIXTURE_SETUP(md_kinds)
 	if (hog_start(&self->hog))
 		SKIP(return, "no real-time scheduling");
 	hog_stop(&self->hog);
+	if (variant->partitionable && md_autoload_missing())
+		SKIP(return, "%s", md_autoload_missing());
 	ASSERT_EQ(0, udev_pause());
 	for (i = 0; i < MEMBERS; i++)
 		ASSERT_EQ(0, disk_create(&self->disks[i], DISK_MIB, true));
-	if (variant->partitionable && md_autoload_missing())
-		SKIP(return, "%s", md_autoload_missing());
 	ASSERT_EQ(0, variant->partitionable ? md_pick_partitionable(&self->md) :
 					      md_pick(&self->md));
 }

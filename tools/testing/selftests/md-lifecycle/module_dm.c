@@ -30,7 +30,6 @@ FIXTURE(module_dm) {
 	struct task tasks[3];
 	struct worker_stall workers;
 	struct inventory before;
-	bool paused;
 	int fd;
 };
 
@@ -42,10 +41,11 @@ FIXTURE_SETUP(module_dm)
 	self->fd = -1;
 	if (missing)
 		SKIP(return, "%s", missing);
-	self->paused = true;
 	ASSERT_EQ(0, udev_pause());
-	if (module_unload_dm())
+	if (module_unload_dm()) {
+		udev_resume();
 		SKIP(return, "device mapper is in use");
+	}
 	ASSERT_EQ(0, module_load("dm_mod"));
 	ASSERT_EQ(0, disk_create(&self->disks[0], MIB, true));
 	ASSERT_EQ(0, disk_create(&self->disks[1], MIB, true));
@@ -70,8 +70,7 @@ FIXTURE_TEARDOWN(module_dm)
 		disk_destroy(&self->disks[i]);
 	inventory_drop(&self->before);
 	unlink(CONTROL);
-	if (self->paused)
-		udev_resume();
+	udev_resume();
 }
 
 /* A row of any type that has a disk and an offset, or needs none. */

@@ -30,7 +30,6 @@ FIXTURE(module_md) {
 	struct task user, rmmod, opener;
 	struct observer observers[2];
 	struct inventory before;
-	bool paused;
 	int fd;
 };
 
@@ -47,13 +46,14 @@ FIXTURE_SETUP(module_md)
 	self->fd = -1;
 	if (missing)
 		SKIP(return, "%s", missing);
-	self->paused = true;
 	ASSERT_EQ(0, udev_pause());
+	if (module_unload_md()) {
+		udev_resume();
+		SKIP(return, "md is in use");
+	}
+	ASSERT_EQ(0, module_load("md_mod"));
 	ASSERT_EQ(0, disk_create(&self->disks[0], 8, false));
 	ASSERT_EQ(0, disk_create(&self->disks[1], 8, false));
-	if (module_unload_md())
-		SKIP(return, "md is in use");
-	ASSERT_EQ(0, module_load("md_mod"));
 	ASSERT_EQ(0, md_pick(&self->md));
 }
 
@@ -76,8 +76,7 @@ FIXTURE_TEARDOWN(module_md)
 	for (i = 0; i < 2; i++)
 		disk_destroy(&self->disks[i]);
 	inventory_drop(&self->before);
-	if (self->paused)
-		udev_resume();
+	udev_resume();
 }
 
 static int open_disk_exclusively(const struct disk *disk)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -22,9 +23,10 @@ const char *disk_missing(void)
 
 bool have_loop(void)
 {
-	if (!path_exists("/dev/loop-control"))
-		run("modprobe -q loop");
-	return path_exists("/dev/loop-control");
+	static const char control[] = "/dev/loop-control";
+
+	return !open_and_close(control, O_RDWR) ||
+	       (!run("modprobe -q loop") && !open_and_close(control, O_RDWR));
 }
 
 bool disk_data_for_requests(void)

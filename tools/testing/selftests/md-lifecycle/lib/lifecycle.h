@@ -70,7 +70,7 @@ bool have_command(const char *name);
 /*
  * Keep udevd, if there is one, out of a test that is about something else: wait
  * until it has nothing to do and nothing open; and let it begin nothing new.
- * -ETIMEDOUT, and it goes on, if it does not come to an end.
+ * -ETIMEDOUT if it does not come to an end, and is let go on.
  */
 void udev_settle(void);
 int udev_pause(void);

@@ -138,7 +138,8 @@ static int wait_asleep(pid_t pid, const struct task *task, const char *function)
 		if (now < 0 || now != last)
 			since = now_ms();
 		else if (now_ms() - since >= STILL_MS &&
-			 (!function || stack_has(pid, function)))
+			 (!function || (stack_has(pid, function) &&
+					sleeping_since(pid) == now)))
 			return 0;
 		last = now;
 		if (now_ms() > end)

@@ -95,7 +95,7 @@ void probe_stop(struct probe *probe)
 	probe->name[0] = '\0';
 }
 
-int stacks_start(struct stacks *stacks, const char *const *functions, int nr)
+static int stacks_probe(struct stacks *stacks, const char *const *functions, int nr)
 {
 	static unsigned int serial;
 	char buf[160];
@@ -127,6 +127,17 @@ int stacks_start(struct stacks *stacks, const char *const *functions, int nr)
 	if (ret)
 		stacks_stop(stacks);
 	return ret;
+}
+
+static void stacks_clear(const struct stacks *stacks)
+{
+	char path[128];
+	FILE *f;
+
+	snprintf(path, sizeof(path), TRACING "/instances/%s/trace", stacks->name);
+	f = fopen(path, "we");
+	if (f)
+		fclose(f);
 }
 
 /*
@@ -171,10 +182,53 @@ int stacks_read(struct stacks *stacks,
 	if (calls)
 		seen(arg, function, pid, stack);
 	fclose(f);
-	f = fopen(path, "we");
-	if (f)
-		fclose(f);
+	stacks_clear(stacks);
 	return calls;
+}
+
+static void look_for_caller(void *arg, unsigned int function, pid_t pid,
+			    const char *stack)
+{
+	const char *caller = strchr(stack, '\n');
+
+	if (caller && caller[1])
+		*(bool *)arg = true;
+}
+
+/*
+ * A probe is a breakpoint, which does not tell the stack, until the kernel has
+ * made it a jump: not at once, and those that were set last at last.
+ */
+static bool stacks_have_callers(void)
+{
+	static const char *const last[] = { "synchronize_rcu" };
+	uint64_t end = now_ms() + DEADLINE_MS;
+	bool callers = false;
+	struct stacks stacks;
+
+	if (stacks_probe(&stacks, last, 1))
+		return false;
+	do {
+		syscall(__NR_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+		if (stacks_read(&stacks, look_for_caller, &callers) <= 0)
+			break;
+	} while (!callers && now_ms() < end);
+	stacks_stop(&stacks);
+	return callers;
+}
+
+int stacks_start(struct stacks *stacks, const char *const *functions, int nr)
+{
+	int ret = stacks_probe(stacks, functions, nr);
+
+	if (ret)
+		return ret;
+	if (!stacks_have_callers()) {
+		stacks_stop(stacks);
+		return -EOPNOTSUPP;
+	}
+	stacks_clear(stacks);
+	return 0;
 }
 
 bool called_by(const char *stack, const char *prefix)
@@ -316,31 +370,4 @@ void events_stop(struct events *events)
 	snprintf(buf, sizeof(buf), TRACING "/instances/%s", events->name);
 	rmdir(buf);
 	events->name[0] = '\0';
-}
-
-static void look_for_caller(void *arg, unsigned int function, pid_t pid,
-			    const char *stack)
-{
-	const char *caller = strchr(stack, '\n');
-
-	if (caller && caller[1])
-		*(bool *)arg = true;
-}
-
-/*
- * A probe is a breakpoint, of which the stack is not known, until the kernel has
- * made it a jump; those that were set together all at once.
- */
-bool stacks_have_callers(struct stacks *stacks)
-{
-	uint64_t end = now_ms() + DEADLINE_MS;
-	bool callers = false;
-
-	do {
-		syscall(__NR_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
-		/* With one CPU it does not call synchronize_rcu(). */
-		if (stacks_read(stacks, look_for_caller, &callers) <= 0)
-			return true;
-	} while (!callers && now_ms() < end);
-	return callers;
 }

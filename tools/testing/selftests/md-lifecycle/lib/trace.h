@@ -32,15 +32,10 @@ struct stacks {
 /*
  * See who calls any of @nr kernel functions, whichever task it is. Functions
  * that this kernel does not have, or lets nobody probe, are left out: the rest
- * are in @stacks->functions.
+ * are in @stacks->functions. -EOPNOTSUPP if it cannot be seen, as with KCSAN or
+ * on one CPU.
  */
 int stacks_start(struct stacks *stacks, const char *const *functions, int nr);
-
-/*
- * Wait until callers are told, for which synchronize_rcu() has to be one of the
- * functions. With KCSAN they never are.
- */
-bool stacks_have_callers(struct stacks *stacks);
 
 /*
  * Tell @seen of each call since the start or the last time: which of the

@@ -108,14 +108,14 @@ static int udev_control(const char *option)
 	int ret, tries = 5;
 
 	do {
-		ret = run("udevadm control %s", option);
+		ret = run("udevadm control --timeout=5 %s", option);
 	} while (ret && --tries);
 	return ret;
 }
 
 int udev_pause(void)
 {
-	uint64_t end = now_ms() + 10 * DEADLINE_MS;
+	uint64_t end = now_ms() + 8 * DEADLINE_MS;
 
 	if (!path_exists("/run/udev/control"))
 		return 0;
@@ -128,6 +128,7 @@ int udev_pause(void)
 		udev_resume();
 		if (now_ms() > end)
 			return -ETIMEDOUT;
+		usleep(10000);
 	}
 }
 
