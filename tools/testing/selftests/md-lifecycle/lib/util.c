@@ -100,7 +100,7 @@ bool have_command(const char *name)
 
 static bool udev_paused;
 
-static pid_t udevd(void)
+static pid_t udevd_pid(void)
 {
 	if (!path_exists("/run/udev/control"))
 		return 0;
@@ -109,7 +109,7 @@ static pid_t udevd(void)
 
 void udev_resume(void)
 {
-	pid_t pid = udevd();
+	pid_t pid = udevd_pid();
 
 	if (pid)
 		kill(pid, SIGCONT);
@@ -118,7 +118,7 @@ void udev_resume(void)
 
 void udev_settle(void)
 {
-	if (udev_paused || !udevd())
+	if (udev_paused || !udevd_pid())
 		return;
 	/* A test that was killed may have left it stopped. */
 	udev_resume();
@@ -142,7 +142,7 @@ static bool is_stopped(pid_t pid)
 int udev_pause(void)
 {
 	uint64_t end = now_ms() + 8 * DEADLINE_MS;
-	pid_t pid = udevd();
+	pid_t pid = udevd_pid();
 
 	if (!pid)
 		return 0;
