@@ -93,7 +93,7 @@ FIXTURE_SETUP(dm_load)
 		missing = "no multipath target";
 	if (missing)
 		SKIP(return, "%s", missing);
-	ASSERT_EQ(0, udev_pause());
+	udev_hold_queue();
 	self->data = disk_data_for_requests();
 	ASSERT_EQ(0, disk_create(&self->disk, DISK_MIB, self->data));
 	ASSERT_EQ(0, disk_fill(&self->disk));

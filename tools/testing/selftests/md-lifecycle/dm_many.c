@@ -914,7 +914,7 @@ FIXTURE_SETUP(dm_leak)
 
 	if (missing)
 		SKIP(return, "%s", missing);
-	ASSERT_EQ(0, udev_pause());
+	udev_hold_queue();
 	ASSERT_EQ(0, disk_create(&self->disk, 8, false));
 }
 

@@ -98,7 +98,7 @@ bool have_command(const char *name)
 	return run("command -v %s >/dev/null", name) == 0;
 }
 
-static bool udev_paused;
+static bool udev_paused, udev_held;
 
 static pid_t udevd_pid(void)
 {
@@ -107,18 +107,29 @@ static pid_t udevd_pid(void)
 	return task_named("systemd-udevd") ?: task_named("udevd");
 }
 
+static void udev_control(const char *option)
+{
+	int tries = 5;
+
+	while (run("udevadm control --timeout=5 %s", option) && --tries)
+		;
+}
+
 void udev_resume(void)
 {
 	pid_t pid = udevd_pid();
 
 	if (pid)
 		kill(pid, SIGCONT);
+	if (pid && udev_held)
+		udev_control("--start-exec-queue");
 	udev_paused = false;
+	udev_held = false;
 }
 
 void udev_settle(void)
 {
-	if (udev_paused || !udevd_pid())
+	if (udev_paused || udev_held || !udevd_pid())
 		return;
 	/* A test that was killed may have left it stopped. */
 	udev_resume();
@@ -135,10 +146,15 @@ static bool is_stopped(pid_t pid)
 	return state && state[1] && state[2] == 'T';
 }
 
-/*
- * "udevadm control --stop-exec-queue" would be what this is for; but udevd hangs up
- * on its clients now and then, who take that for an answer, and goes on.
- */
+void udev_hold_queue(void)
+{
+	if (!udevd_pid())
+		return;
+	udev_settle();
+	udev_control("--stop-exec-queue");
+	udev_held = true;
+}
+
 int udev_pause(void)
 {
 	uint64_t end = now_ms() + 8 * DEADLINE_MS;
