@@ -69,8 +69,8 @@ bool have_command(const char *name);
 
 /*
  * Keep udevd, if there is one, out of a test that is about something else: wait
- * until it has nothing to do and nothing open; and let it begin nothing new.
- * -ETIMEDOUT if it does not come to an end, and is let go on.
+ * until it has nothing to do and nothing open, or is at least at nothing; and let
+ * it begin nothing new. -ETIMEDOUT if it cannot be stopped.
  */
 void udev_settle(void);
 int udev_pause(void);

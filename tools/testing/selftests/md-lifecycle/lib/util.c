@@ -136,14 +136,15 @@ void udev_settle(void)
 	run("udevadm settle --timeout=%d", DEADLINE_MS / 1000);
 }
 
-static bool is_stopped(pid_t pid)
+/* Of a process; 'Z' if there is none any more. */
+static char state_of(pid_t pid)
 {
 	char buf[128], *state;
 
 	if (file_read(buf, sizeof(buf), "/proc/%d/stat", pid))
-		return true;
+		return 'Z';
 	state = strrchr(buf, ')');
-	return state && state[1] && state[2] == 'T';
+	return state && state[1] ? state[2] : 'Z';
 }
 
 void udev_hold_queue(void)
@@ -155,26 +156,46 @@ void udev_hold_queue(void)
 	udev_held = true;
 }
 
+/* Until its workers have done what they are at: they get nothing more. */
+static void udev_wait_for_workers(void)
+{
+	char name[32];
+	glob_t comms;
+	size_t i;
+	pid_t pid;
+
+	if (glob("/proc/[0-9]*/comm", 0, NULL, &comms))
+		return;
+	for (i = 0; i < comms.gl_pathc; i++) {
+		pid = atoi(comms.gl_pathv[i] + strlen("/proc/"));
+		if (!file_read(name, sizeof(name), "%s", comms.gl_pathv[i]) &&
+		    !strcmp(name, "(udev-worker)") && state_of(pid) != 'Z')
+			thread_asleep(pid);
+	}
+	globfree(&comms);
+}
+
 int udev_pause(void)
 {
-	uint64_t end = now_ms() + 8 * DEADLINE_MS;
 	pid_t pid = udevd_pid();
+	uint64_t end;
 
 	if (!pid)
 		return 0;
-	for (;;) {
-		udev_settle();
-		kill(pid, SIGSTOP);
-		while (!is_stopped(pid) && now_ms() < end)
-			usleep(1000);
-		udev_paused = is_stopped(pid) && !path_exists("/run/udev/queue");
-		if (udev_paused)
-			return 0;
-		/* Something came in between, and may have been begun. */
+	udev_settle();
+	kill(pid, SIGSTOP);
+	for (end = now_ms() + DEADLINE_MS; !strchr("TZ", state_of(pid));
+	     usleep(1000)) {
+		if (now_ms() < end)
+			continue;
 		udev_resume();
-		if (now_ms() > end)
-			return -ETIMEDOUT;
+		return -ETIMEDOUT;
 	}
+	udev_paused = true;
+	/* It may have had too much to do, or something has come since. */
+	if (path_exists("/run/udev/queue"))
+		udev_wait_for_workers();
+	return 0;
 }
 
 uint64_t now_ms(void)
