@@ -98,7 +98,7 @@ bool have_command(const char *name)
 	return run("command -v %s >/dev/null", name) == 0;
 }
 
-static bool udev_paused, udev_held;
+static bool udev_paused;
 
 static pid_t udevd_pid(void)
 {
@@ -119,20 +119,21 @@ void udev_resume(void)
 {
 	pid_t pid = udevd_pid();
 
-	if (pid)
-		kill(pid, SIGCONT);
-	if (pid && udev_held)
-		udev_control("--start-exec-queue");
+	if (!pid)
+		return;
+	kill(pid, SIGCONT);
+	udev_control("--start-exec-queue");
 	udev_paused = false;
-	udev_held = false;
 }
 
 void udev_settle(void)
 {
-	if (udev_paused || udev_held || !udevd_pid())
+	pid_t pid = udevd_pid();
+
+	if (udev_paused || !pid)
 		return;
 	/* A test that was killed may have left it stopped. */
-	udev_resume();
+	kill(pid, SIGCONT);
 	run("udevadm settle --timeout=%d", DEADLINE_MS / 1000);
 }
 
@@ -153,7 +154,6 @@ void udev_hold_queue(void)
 		return;
 	udev_settle();
 	udev_control("--stop-exec-queue");
-	udev_held = true;
 }
 
 /* Until its workers have done what they are at: they get nothing more. */
@@ -184,12 +184,13 @@ int udev_pause(void)
 		return 0;
 	udev_settle();
 	kill(pid, SIGSTOP);
-	for (end = now_ms() + DEADLINE_MS; !strchr("TZ", state_of(pid));
-	     usleep(1000)) {
-		if (now_ms() < end)
-			continue;
-		udev_resume();
-		return -ETIMEDOUT;
+	end = now_ms() + DEADLINE_MS;
+	while (!strchr("TZ", state_of(pid))) {
+		if (now_ms() > end) {
+			udev_resume();
+			return -ETIMEDOUT;
+		}
+		usleep(1000);
 	}
 	udev_paused = true;
 	/* It may have had too much to do, or something has come since. */
