@@ -43,17 +43,25 @@ static void forget_tasks(struct fault *fault)
 {
 	while (fault->nr)
 		close(fault->nth[--fault->nr]);
+	free(fault->nth);
+	fault->nth = NULL;
 }
 
 static int add_task(struct fault *fault, const char *dir)
 {
 	char path[64];
-	int fd;
+	int fd, *nth;
 
 	snprintf(path, sizeof(path), "%s/fail-nth", dir);
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
+	nth = realloc(fault->nth, (fault->nr + 1) * sizeof(*nth));
+	if (!nth) {
+		close(fd);
+		return -ENOMEM;
+	}
+	fault->nth = nth;
 	fault->nth[fault->nr++] = fd;
 	return 0;
 }
@@ -72,19 +80,25 @@ int fault_workers(struct fault *fault)
 {
 	char comm[64];
 	glob_t tasks;
+	int ret = 0;
 	size_t i;
 
 	forget_tasks(fault);
 	fault->workers = true;
 	if (glob("/proc/[0-9]*", 0, NULL, &tasks))
 		return -errno;
-	/* One that has ended meanwhile is no matter. */
-	for (i = 0; i < tasks.gl_pathc && fault->nr < FAULT_TASKS; i++)
-		if (!file_read(comm, sizeof(comm), "%s/comm", tasks.gl_pathv[i]) &&
-		    !strncmp(comm, "kworker/u", strlen("kworker/u")))
-			add_task(fault, tasks.gl_pathv[i]);
+	/* After a burst of work there are many, and an idle one of them has the next. */
+	for (i = 0; i < tasks.gl_pathc && !ret; i++) {
+		if (file_read(comm, sizeof(comm), "%s/comm", tasks.gl_pathv[i]) ||
+		    strncmp(comm, "kworker/u", strlen("kworker/u")))
+			continue;
+		ret = add_task(fault, tasks.gl_pathv[i]);
+		/* One that has ended meanwhile is no matter. */
+		if (ret == -ENOENT || ret == -ESRCH)
+			ret = 0;
+	}
 	globfree(&tasks);
-	return fault->nr ? 0 : -ESRCH;
+	return fault->nr ? ret : -ESRCH;
 }
 
 int fault_start(struct fault *fault, enum fault_what what)

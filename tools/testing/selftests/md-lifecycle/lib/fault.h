@@ -15,10 +15,8 @@ enum fault_what {
 
 #define FAULT_SETTINGS	8
 
-#define FAULT_TASKS	64
-
 struct fault {
-	int nth[FAULT_TASKS];	/* fail-nth of the tasks */
+	int *nth;		/* fail-nth of the tasks */
 	int nr;
 	bool workers;		/* and not one task */
 	unsigned int armed;	/* what was to fail the last time */

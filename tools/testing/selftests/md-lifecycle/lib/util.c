@@ -207,12 +207,14 @@ uint64_t now_ms(void)
 	return ts.tv_sec * 1000ULL + ts.tv_nsec / 1000000;
 }
 
-/* Freed objects in the caches of CPUs count as used until they are flushed. */
+/* Objects count as used that wait to be freed, or are in the caches of CPUs. */
 static void slab_shrink(void)
 {
 	glob_t caches;
 	size_t i;
 
+	/* Kernels before 6.8 have no such parameter. */
+	file_write("1", "/sys/module/rcutree/parameters/do_rcu_barrier");
 	if (glob("/sys/kernel/slab/*/shrink", 0, NULL, &caches))
 		return;
 	for (i = 0; i < caches.gl_pathc; i++)
