@@ -32,8 +32,7 @@ struct stacks {
 /*
  * See who calls any of @nr kernel functions, whichever task it is. Functions
  * that this kernel does not have, or lets nobody probe, are left out: the rest
- * are in @stacks->functions. -EOPNOTSUPP if it cannot be seen, as with KCSAN or
- * on one CPU.
+ * are in @stacks->functions. -EOPNOTSUPP if it cannot be seen, as with KCSAN.
  */
 int stacks_start(struct stacks *stacks, const char *const *functions, int nr);
 
