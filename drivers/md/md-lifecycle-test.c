@@ -195,23 +195,24 @@ static struct device_of_test *new_device(struct kunit *test, const char *name)
 {
 	struct device_of_test *dev = kunit_kzalloc(test, sizeof(*dev), GFP_KERNEL);
 	struct mddev *mddev = kzalloc_obj(*mddev);
-	int err;
 
 	KUNIT_ASSERT_NOT_NULL(test, dev);
 	KUNIT_ASSERT_NOT_NULL(test, mddev);
-	err = mddev_init(mddev);
-	if (err)
+	if (mddev_init(mddev)) {
 		kfree(mddev);
-	KUNIT_ASSERT_EQ(test, err, 0);
+		mddev = NULL;
+	}
+	KUNIT_ASSERT_NOT_NULL(test, mddev);
 
 	dev->test = test;
-	dev->mddev = mddev;
 	dev->disk = blk_alloc_disk(NULL, NUMA_NO_NODE);
 	if (IS_ERR(dev->disk)) {
 		mddev_destroy(mddev);
 		kfree(mddev);
+		mddev = NULL;
 	}
-	KUNIT_ASSERT_FALSE(test, IS_ERR(dev->disk));
+	KUNIT_ASSERT_NOT_NULL(test, mddev);
+	dev->mddev = mddev;
 	strscpy(dev->disk->disk_name, name);
 	dev->disk->private_data = mddev;
 	init_completion(&dev->released);
