@@ -91,10 +91,19 @@ FIXTURE(dm_device) {
 	struct probe opens, closes;
 };
 
+/* Why it cannot be seen what is opened below, or NULL. */
+static const char *missing_here(void)
+{
+	struct probe probe = { };
+	int ret = probe_start(&probe, "bdev_open");
+
+	probe_stop(&probe);
+	return dm_missing() ?: ret == -ENOENT ? "no kprobe on bdev_open" : NULL;
+}
+
 FIXTURE_SETUP(dm_device)
 {
-	const char *missing = dm_missing();
-	int ret;
+	const char *missing = missing_here();
 
 	if (missing)
 		SKIP(return, "%s", missing);
@@ -102,12 +111,7 @@ FIXTURE_SETUP(dm_device)
 	ASSERT_EQ(0, disk_create(&self->disks[0], 8, false));
 	ASSERT_EQ(0, disk_create(&self->disks[1], 8, false));
 	ASSERT_EQ(0, dm_create(&self->dm, "device"));
-	ret = probe_start(&self->opens, "bdev_open");
-	if (ret == -ENOENT) {
-		udev_resume();
-		SKIP(return, "no kprobe on bdev_open");
-	}
-	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, probe_start(&self->opens, "bdev_open"));
 	ASSERT_EQ(0, probe_start(&self->closes, "bdev_release"));
 }
 
@@ -298,10 +302,10 @@ FIXTURE(dm_device_many) {
 
 FIXTURE_SETUP(dm_device_many)
 {
-	const char *missing = dm_missing();
+	const char *missing = missing_here();
 	struct dm_row row;
 	char suffix[16];
-	int i, ret;
+	int i;
 
 	if (missing)
 		SKIP(return, "%s", missing);
@@ -315,12 +319,7 @@ FIXTURE_SETUP(dm_device_many)
 		ASSERT_EQ(0, dm_resume(&self->slices[i]));
 	}
 	ASSERT_EQ(0, dm_create(&self->dm, "many"));
-	ret = probe_start(&self->opens, "bdev_open");
-	if (ret == -ENOENT) {
-		udev_resume();
-		SKIP(return, "no kprobe on bdev_open");
-	}
-	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, probe_start(&self->opens, "bdev_open"));
 	ASSERT_EQ(0, probe_start(&self->closes, "bdev_release"));
 }
 
@@ -937,8 +936,7 @@ static struct dm_row multipath(const struct disk *disks)
 
 FIXTURE_SETUP(dm_device_dead)
 {
-	const char *missing = dm_missing();
-	int ret;
+	const char *missing = missing_here();
 
 	self->fd = -1;
 	if (missing)
@@ -947,12 +945,7 @@ FIXTURE_SETUP(dm_device_dead)
 	ASSERT_EQ(0, disk_create(&self->disks[0], 8, true));
 	ASSERT_EQ(0, disk_create(&self->disks[1], 8, true));
 	ASSERT_EQ(0, dm_create(&self->dm, "device"));
-	ret = probe_start(&self->opens, "bdev_open");
-	if (ret == -ENOENT) {
-		udev_resume();
-		SKIP(return, "no kprobe on bdev_open");
-	}
-	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, probe_start(&self->opens, "bdev_open"));
 }
 
 FIXTURE_TEARDOWN(dm_device_dead)
