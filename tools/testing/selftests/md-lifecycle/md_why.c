@@ -664,7 +664,7 @@ TEST_F(md_why, log_of_an_exclusive_stop_while_open)
 	self->kmsg = kmsg_open();
 	ASSERT_LE(0, self->kmsg);
 	EXPECT_EQ(-EBUSY, md_stop(self->fd));
-	expect_said(_metadata, self, "opened 1 time(s), claimed by who stops it");
+	expect_said(_metadata, self, "opened 1 time(s), claimed by the caller");
 }
 
 TEST_F(md_why, log_of_a_stop_while_mounted)
