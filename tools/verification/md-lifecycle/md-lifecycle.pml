@@ -34,7 +34,7 @@
  * sysfs, signals other than to a stop, lost wake-ups (who waits sees at once what
  * it waits for), the order of memory accesses, dm-raid, and the module's end.
  *
- * Who takes part is told by the scenario (scripts/model has the list):
+ * Who takes part is told by the scenario, by -D:
  *   STOPPERS, CLEARERS, OBSERVERS, USERS, OLD_USERS, WRITERS, READERS, NAMERS,
  *	STARTERS = how many of each
  *   FRESH	there is no device at first; else an array that nobody has open,

@@ -188,7 +188,7 @@ static void expect_free(struct __test_metadata *_metadata,
 	EXPECT_TRUE(says("nothing keeps it"));
 }
 
-TEST_F(md_why, nothing_is_there)
+TEST_F(md_why, B18_nothing_is_there)
 {
 	EXPECT_EQ(0, why(self->md.name));
 	EXPECT_TRUE(says("%s: there is no such device", self->md.name));
@@ -196,7 +196,7 @@ TEST_F(md_why, nothing_is_there)
 	EXPECT_TRUE(says("9:%u: there is no such device", self->md.minor));
 }
 
-TEST_F(md_why, it_cannot_be_told)
+TEST_F(md_why, B18_it_cannot_be_told)
 {
 	EXPECT_EQ(2, why("%s", ""));
 	EXPECT_TRUE(says("Usage: "));
@@ -208,7 +208,7 @@ TEST_F(md_why, it_cannot_be_told)
 	EXPECT_TRUE(says("Usage: "));
 }
 
-TEST_F(md_why, made_by_its_name)
+TEST_F(md_why, B18_made_by_its_name)
 {
 	ASSERT_EQ(0, md_new_array(&self->md));
 	expect_free(_metadata, self);
@@ -249,7 +249,7 @@ static long long gone_for_ms(const struct md_dev *md)
 }
 
 /* Of its state, and not of its making, which is well before that. */
-TEST_F(md_why, since_when)
+TEST_F(md_why, B18_since_when)
 {
 	long long stopping, stopped, asking, age;
 
@@ -264,7 +264,7 @@ TEST_F(md_why, since_when)
 	EXPECT_LE(age, (long long)now_ms() - stopping + 1);
 }
 
-TEST_F(md_why, made_by_an_open)
+TEST_F(md_why, B18_made_by_an_open)
 {
 	const char *missing = md_autoload_missing();
 
@@ -275,14 +275,14 @@ TEST_F(md_why, made_by_an_open)
 	EXPECT_TRUE(says("stays: made by an open, until it is used or stopped"));
 }
 
-TEST_F(md_why, an_array)
+TEST_F(md_why, B18_an_array)
 {
 	start_and_close(_metadata, self);
 	expect_free(_metadata, self);
 	EXPECT_TRUE(says("stays: it is an array ("));
 }
 
-TEST_F(md_why, by_any_name)
+TEST_F(md_why, B18_by_any_name)
 {
 	ASSERT_EQ(0, md_new_array(&self->md));
 	ASSERT_EQ(0, why("9:%u", self->md.minor));
@@ -293,7 +293,7 @@ TEST_F(md_why, by_any_name)
 	EXPECT_TRUE(says("%s (9:%u): live", self->md.name, self->md.minor));
 }
 
-TEST_F(md_why, open_here)
+TEST_F(md_why, B18_open_here)
 {
 	start(_metadata, self);
 	EXPECT_EQ(1, why(self->md.name));
@@ -310,7 +310,7 @@ static long open_it(struct task *task, void *md)
 	return md_open(md, O_RDONLY);
 }
 
-TEST_F(md_why, open_by_another_process)
+TEST_F(md_why, B18_open_by_another_process)
 {
 	start_and_close(_metadata, self);
 	ASSERT_EQ(0, task_start(&self->task, "an opener", open_it, &self->md, -1));
@@ -327,7 +327,7 @@ static void make_fs(struct __test_metadata *_metadata, struct _test_data_md_why 
 	ASSERT_EQ(0, run("mkfs.ext4 -q -F %s >/dev/null 2>&1", self->md.node));
 }
 
-TEST_F(md_why, mounted)
+TEST_F(md_why, B18_mounted)
 {
 	if (!have_command("mkfs.ext4"))
 		SKIP(return, "no mkfs.ext4");
@@ -350,7 +350,7 @@ static long mount_it(struct task *task, void *arg)
 	return 0;
 }
 
-TEST_F(md_why, mounted_in_another_namespace)
+TEST_F(md_why, B18_mounted_in_another_namespace)
 {
 	if (!have_command("mkfs.ext4"))
 		SKIP(return, "no mkfs.ext4");
@@ -362,7 +362,7 @@ TEST_F(md_why, mounted_in_another_namespace)
 			 self->dir, self->task.pid));
 }
 
-TEST_F(md_why, mounted_nowhere)
+TEST_F(md_why, B18_mounted_nowhere)
 {
 	if (!have_command("mkfs.ext4"))
 		SKIP(return, "no mkfs.ext4");
@@ -375,7 +375,7 @@ TEST_F(md_why, mounted_nowhere)
 	EXPECT_TRUE(says("kept: a file system (ext4) is on %s", self->md.name));
 }
 
-TEST_F(md_why, part_of_another_array)
+TEST_F(md_why, B18_part_of_another_array)
 {
 	struct disk members[2] = { self->disks[0] };
 
@@ -403,7 +403,7 @@ static int load_linear(const struct dm_dev *dm, unsigned int major, unsigned int
 	return dm_load(dm, &row, 1);
 }
 
-TEST_F(md_why, part_of_a_mapped_device)
+TEST_F(md_why, B18_part_of_a_mapped_device)
 {
 	start_and_close(_metadata, self);
 	ASSERT_EQ(0, dm_create(&self->dm, "why"));
@@ -417,7 +417,7 @@ TEST_F(md_why, part_of_a_mapped_device)
 	expect_free(_metadata, self);
 }
 
-TEST_F(md_why, under_a_loop_device)
+TEST_F(md_why, B18_under_a_loop_device)
 {
 	struct loop_config config = {};
 	char path[32];
@@ -443,7 +443,7 @@ TEST_F(md_why, under_a_loop_device)
 	EXPECT_TRUE(says("kept: loop%d is on it", nr));
 }
 
-TEST_F(md_why, swap)
+TEST_F(md_why, B18_swap)
 {
 	if (!path_exists("/proc/swaps") || !have_command("mkswap"))
 		SKIP(return, "no swap");
@@ -457,7 +457,7 @@ TEST_F(md_why, swap)
 }
 
 /* As io_uring or a message on its way between processes has it open. */
-TEST_F(md_why, open_by_nobody_to_be_seen)
+TEST_F(md_why, B18_open_by_nobody_to_be_seen)
 {
 	struct msghdr msg = {};
 	char control[CMSG_SPACE(sizeof(int))] = {}, byte = 0;
@@ -504,7 +504,7 @@ static void stop_and_wait(struct __test_metadata *_metadata,
 	ASSERT_EQ(0, task_blocked(&self->task));
 }
 
-TEST_F(md_why, dying)
+TEST_F(md_why, B18_dying)
 {
 	start(_metadata, self);
 	ASSERT_EQ(0, dev_stall_start(&self->dev));
@@ -526,7 +526,7 @@ static long stop_without_workers(struct task *task, void *arg)
 	return worker_stall_join(&self->workers) ?: md_stop(self->fd);
 }
 
-TEST_F(md_why, dying_without_a_worker)
+TEST_F(md_why, B18_dying_without_a_worker)
 {
 	start(_metadata, self);
 	if (worker_stall_start(&self->workers))
@@ -552,7 +552,7 @@ static void build_on_leg(struct __test_metadata *_metadata,
 }
 
 /* What was written through the page cache has to be written back first. */
-TEST_F(md_why, a_stop_that_waits_for_a_member)
+TEST_F(md_why, B18_a_stop_that_waits_for_a_member)
 {
 	static const char block[4096];
 
@@ -574,7 +574,7 @@ static long make(struct task *task, void *md)
 	return md_new_array(md);
 }
 
-TEST_F(md_why, nascent)
+TEST_F(md_why, B18_nascent)
 {
 	ASSERT_EQ(0, dev_stall_start(&self->dev));
 	ASSERT_EQ(0, task_start(&self->task, "new_array", make, &self->md, -1));
@@ -589,7 +589,7 @@ TEST_F(md_why, nascent)
 
 /* --- gone, but for an open file descriptor --- */
 
-TEST_F(md_why, gone)
+TEST_F(md_why, B18_gone)
 {
 	start(_metadata, self);
 	ASSERT_EQ(0, md_stop(self->fd));
@@ -604,7 +604,7 @@ TEST_F(md_why, gone)
 	EXPECT_TRUE(says("%s: there is no such device", self->md.name));
 }
 
-TEST_F(md_why, gone_and_made_again)
+TEST_F(md_why, B18_gone_and_made_again)
 {
 	char node[48];
 
@@ -640,7 +640,7 @@ static void expect_said(struct __test_metadata *_metadata,
 	}
 }
 
-TEST_F(md_why, log_of_a_stop_while_open)
+TEST_F(md_why, B18_log_of_a_stop_while_open)
 {
 	start(_metadata, self);
 	self->fd2 = md_open(&self->md, O_RDONLY);
@@ -653,7 +653,7 @@ TEST_F(md_why, log_of_a_stop_while_open)
 	expect_said(_metadata, self, "opened 2 time(s), unclaimed");
 }
 
-TEST_F(md_why, log_of_an_exclusive_stop_while_open)
+TEST_F(md_why, B18_log_of_an_exclusive_stop_while_open)
 {
 	start(_metadata, self);
 	close(self->fd);
@@ -667,7 +667,7 @@ TEST_F(md_why, log_of_an_exclusive_stop_while_open)
 	expect_said(_metadata, self, "opened 1 time(s), claimed by the caller");
 }
 
-TEST_F(md_why, log_of_a_stop_while_mounted)
+TEST_F(md_why, B18_log_of_a_stop_while_mounted)
 {
 	if (!have_command("mkfs.ext4"))
 		SKIP(return, "no mkfs.ext4");
@@ -679,7 +679,7 @@ TEST_F(md_why, log_of_a_stop_while_mounted)
 	expect_said(_metadata, self, "opened 1 time(s), claimed by a file system");
 }
 
-TEST_F(md_why, log_of_a_stop_under_a_mapped_device)
+TEST_F(md_why, B18_log_of_a_stop_under_a_mapped_device)
 {
 	start_and_close(_metadata, self);
 	ASSERT_EQ(0, dm_create(&self->dm, "why"));
@@ -691,7 +691,7 @@ TEST_F(md_why, log_of_a_stop_under_a_mapped_device)
 	expect_said(_metadata, self, "opened 1 time(s), claimed, but not by a file system");
 }
 
-TEST_F(md_why, log_of_a_stop_during_another)
+TEST_F(md_why, B18_log_of_a_stop_during_another)
 {
 	static const char block[4096];
 
@@ -756,7 +756,7 @@ static void make_linear(struct __test_metadata *_metadata,
 	ASSERT_EQ(0, dm_resume(&self->dm));
 }
 
-TEST_F(dm_why, without_a_table)
+TEST_F(dm_why, B18_without_a_table)
 {
 	if (!have_command("dmsetup"))
 		SKIP(return, "no dmsetup");
@@ -764,7 +764,7 @@ TEST_F(dm_why, without_a_table)
 	EXPECT_TRUE(says("stays: device mapper has it, without a table"));
 }
 
-TEST_F(dm_why, not_removed)
+TEST_F(dm_why, B18_not_removed)
 {
 	make_linear(_metadata, self);
 	EXPECT_EQ(0, why(self->dm.name));
@@ -777,7 +777,7 @@ TEST_F(dm_why, not_removed)
 	EXPECT_TRUE(mentions("%s): suspended", self->dm.name));
 }
 
-TEST_F(dm_why, open_here)
+TEST_F(dm_why, B18_open_here)
 {
 	make_linear(_metadata, self);
 	self->fd = dm_open(&self->dm, O_RDONLY);
@@ -789,7 +789,7 @@ TEST_F(dm_why, open_here)
 		EXPECT_TRUE(mentions("): live, opened 1\n"));
 }
 
-TEST_F(dm_why, to_be_removed_at_the_last_close)
+TEST_F(dm_why, B18_to_be_removed_at_the_last_close)
 {
 	if (!have_command("dmsetup"))
 		SKIP(return, "no dmsetup");
@@ -801,7 +801,7 @@ TEST_F(dm_why, to_be_removed_at_the_last_close)
 	EXPECT_TRUE(says("stays: until the last close, which removes it"));
 }
 
-TEST_F(dm_why, part_of_another)
+TEST_F(dm_why, B18_part_of_another)
 {
 	make_linear(_metadata, self);
 	ASSERT_EQ(0, dm_create(&self->upper, "upper"));
@@ -846,7 +846,7 @@ static void expect_removing(struct __test_metadata *_metadata,
 	EXPECT_TRUE(mentions(" < table_load < "));
 }
 
-TEST_F(dm_why, a_removal_that_waits_for_a_load)
+TEST_F(dm_why, B18_a_removal_that_waits_for_a_load)
 {
 	if (!dm_has_target("snapshot"))
 		SKIP(return, "no snapshot target");
@@ -865,7 +865,7 @@ TEST_F(dm_why, a_removal_that_waits_for_a_load)
 }
 
 /* Its directory dm in sysfs has gone before its node. */
-TEST_F(dm_why, a_removal_that_waits_for_its_node)
+TEST_F(dm_why, B18_a_removal_that_waits_for_its_node)
 {
 	make_linear(_metadata, self);
 	ASSERT_EQ(0, dev_stall_start(&self->dev));
@@ -880,7 +880,7 @@ TEST_F(dm_why, a_removal_that_waits_for_its_node)
 	EXPECT_EQ(0, task_result(&self->remover));
 }
 
-TEST_F(dm_why, a_deferred_removal_that_waits_for_a_load)
+TEST_F(dm_why, B18_a_deferred_removal_that_waits_for_a_load)
 {
 	if (!dm_has_target("snapshot"))
 		SKIP(return, "no snapshot target");
